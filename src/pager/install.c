@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+#include "pager/pager.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "util/clock.h"
+#include "util/log.h"
+
+/* An install that gets nowhere is tried again at once, then after 20 us, 40 us, ... 5 ms. */
+#define AGAIN_AT_ONCE  3u
+#define AGAIN_FIRST_NS (20 * FL_NS_PER_US)
+#define AGAIN_LAST_NS  (5 * FL_NS_PER_MS)
+/* One that lacks memory after 1 ms, 2 ms, ... 256 ms, and then no more. */
+#define NO_MEMORY_TRIES    12u
+#define NO_MEMORY_FIRST_NS FL_NS_PER_MS
+#define NO_MEMORY_LAST_NS  (256 * FL_NS_PER_MS)
+
+static uint64_t backoff(unsigned int tries, uint64_t first_ns, uint64_t last_ns)
+{
+	uint64_t wait_ns = tries < 20 ? first_ns << tries : last_ns;
+
+	return wait_ns < last_ns ? wait_ns : last_ns;
+}
+
+static enum fl_progress later(struct fl_fetch *fetch, uint64_t wait_ns)
+{
+	fl_count(&fetch->pager->count.retries, 1);
+	fetch->tries++;
+	fetch->due_ns = wait_ns ? fl_clock_ns() + wait_ns : 0;
+	return FL_PROGRESS_LATER;
+}
+
+static enum fl_progress again(struct fl_fetch *fetch)
+{
+	if (fetch->tries < AGAIN_AT_ONCE)
+		return later(fetch, 0);
+	return later(fetch, backoff(fetch->tries - AGAIN_AT_ONCE, AGAIN_FIRST_NS, AGAIN_LAST_NS));
+}
+
+static void count_pages(struct fl_fetch *fetch, uint64_t pages)
+{
+	struct fl_counters *count = &fetch->pager->count;
+	uint64_t first = fetch->page + fetch->done;
+	bool touched = fetch->demand >= first && fetch->demand < first + pages;
+
+	if (fetch->fill) {
+		fl_count(&count->fill, pages);
+	} else {
+		fl_count(&count->demand, touched);
+		fl_count(&count->around, pages - touched);
+	}
+	if (fetch->replay)
+		fl_count(&count->replay, pages);
+	if (fetch->zeros)
+		fl_count(&count->zero, pages);
+}
+
+/* The waits that this fetch ended. */
+static void count_faults(struct fl_fetch *fetch)
+{
+	struct fl_pager *pager = fetch->pager;
+	uint64_t now_ns;
+
+	if (fetch->demand == NO_PAGE)
+		return;
+	now_ns = fl_clock_ns();
+	if (fetch->since_ns)
+		fl_histogram_record(&pager->latency[fetch->kind], now_ns - fetch->since_ns);
+	for (uint64_t i = 0; i < fetch->joined; i++)
+		fl_histogram_record(&pager->latency[FL_FAULT_JOINED], now_ns - fetch->joined_ns);
+}
+
+static void settled(struct fl_fetch *fetch, uint64_t pages, enum fl_page_state state)
+{
+	struct fl_pager *pager = fetch->pager;
+
+	for (uint64_t i = 0; i < pages; i++)
+		(void)fl_table_settle(pager->parts.table, fetch->page + fetch->done + i,
+				      fetch->claim, state, NULL);
+	if (fetch->claim == FL_CLAIM_FETCH)
+		fl_count(&pager->count.left, -pages);
+	fetch->done += pages;
+	fetch->tries = 0;
+	fetch->starved = 0;
+	fetch->due_ns = 0;
+}
+
+static enum fl_progress install_poison(struct fl_fetch *fetch, const struct fl_place *place);
+
+/* Is a page that EEXIST was said of really there? Only a UFFDIO_COPY on hugetlbfs says so of an
+ * empty pool, too. When that cannot be found out, it is as if it were not: poisoning it will tell.
+ */
+static bool is_there(struct fl_fetch *fetch, const struct fl_place *place)
+{
+	struct fl_pager *pager = fetch->pager;
+	uint64_t page_size = place->region->page_size;
+
+	if (fetch->poison || page_size <= 4096 ||
+	    fl_install_place(pager->parts.install, place->addr, page_size))
+		return true;
+	return fl_install_look(pager->options.pagemap_fd, place->addr) > 0;
+}
+
+static enum fl_progress no_memory(struct fl_fetch *fetch, const struct fl_place *place,
+				  const char *why)
+{
+	struct fl_pager *pager = fetch->pager;
+	unsigned int tries = fetch->starved++;
+	struct fl_place demanded;
+
+	if (!pager->starved)
+		fl_log(&pager->options.log, FL_LOG_WARNING,
+		       "no memory for the page at offset 0x%" PRIx64 ": %s", place->offset, why);
+	pager->starved = true;
+	if (tries < NO_MEMORY_TRIES)
+		return later(fetch, backoff(tries, NO_MEMORY_FIRST_NS, NO_MEMORY_LAST_NS));
+	/* Nobody need wait for the pages beside the one that is waited for. */
+	fl_fill_again(pager, fetch->page + fetch->done);
+	if (fetch->demand == NO_PAGE || fetch->demand < fetch->page + fetch->done) {
+		fl_fetch_give_up(fetch);
+		return FL_PROGRESS_DONE;
+	}
+	fl_fetch_cut_down(fetch, fetch->demand, 1);
+	fetch->poison = true;
+	(void)fl_layout_by_page(pager->parts.layout, fetch->page, &demanded);
+	fl_log(&pager->options.log, FL_LOG_ERROR, "page at offset 0x%" PRIx64 " is poisoned: %s",
+	       demanded.offset, why);
+	return FL_PROGRESS_MORE;
+}
+
+/* The page was there already, or is not to be had any more: nothing to install, only to wake. */
+static enum fl_progress nothing_to_do(struct fl_fetch *fetch, const struct fl_place *place,
+				      bool there)
+{
+	if (place->page == fetch->demand) {
+		fetch->since_ns = 0; /* nothing was supplied: not a time to be counted */
+		fl_count(&fetch->pager->count.duplicates, there);
+	}
+	if (there) {
+		settled(fetch, 1, FL_PRESENT);
+	} else {
+		(void)fl_pager_removed(fetch->pager, place->page);
+		fetch->done++;
+	}
+	fl_pager_wake(fetch->pager, place->addr, place->region->page_size);
+	return FL_PROGRESS_MORE;
+}
+
+/* What the kernel's answer to an install means: the table of answers in docs/theory.md. */
+static enum fl_progress answered(struct fl_fetch *fetch, const struct fl_place *place, int err)
+{
+	switch (err) {
+	case -EEXIST:
+		if (is_there(fetch, place))
+			return nothing_to_do(fetch, place, true);
+		return no_memory(fetch, place, "the hugetlbfs pool is empty");
+	case -EAGAIN:
+		return again(fetch);
+	case -ENOMEM:
+		return no_memory(fetch, place, "out of memory");
+	case -ENOENT:
+	case -EFAULT:
+		return nothing_to_do(fetch, place, false);
+	case -ESRCH:
+		fl_pager_fail(fetch->pager, err, "the VMM's address space is gone");
+		return FL_PROGRESS_LATER;
+	default:
+		fl_pager_fail(fetch->pager, err,
+			      "installing the page at offset 0x%" PRIx64 " failed", place->offset);
+		return FL_PROGRESS_LATER;
+	}
+}
+
+static enum fl_progress install_poison(struct fl_fetch *fetch, const struct fl_place *place)
+{
+	struct fl_pager *pager = fetch->pager;
+	int64_t done =
+		fl_install_poison(pager->parts.install, place->addr, place->region->page_size, 0);
+
+	if (done > 0) {
+		fl_count(&pager->count.poisoned, 1);
+		settled(fetch, 1, FL_POISONED);
+		return FL_PROGRESS_MORE;
+	}
+	if (done == -ENOMEM || done == -EOPNOTSUPP) {
+		fl_pager_fail(pager, -EOPNOTSUPP,
+			      "the page at offset 0x%" PRIx64 " cannot be supplied, nor poisoned",
+			      place->offset);
+		return FL_PROGRESS_LATER;
+	}
+	return answered(fetch, place, (int)done);
+}
+
+/* The pages from the first unsettled one on that are still claimed, in bytes: those that the guest
+ * gave back meanwhile are passed over. 0 when nothing is left. */
+static uint64_t claimed_run(struct fl_fetch *fetch, uint64_t budget_bytes, struct fl_place *place)
+{
+	struct fl_pager *pager = fetch->pager;
+	uint64_t pages = 0, limit, budget;
+
+	while (fetch->done < fetch->pages &&
+	       !fl_table_owns(pager->parts.table, fetch->page + fetch->done, fetch->claim)) {
+		if (fetch->page + fetch->done == fetch->demand)
+			fetch->since_ns = 0; /* its removal ended that wait */
+		fetch->done++;
+	}
+	if (fetch->done == fetch->pages ||
+	    fl_layout_by_page(pager->parts.layout, fetch->page + fetch->done, place) < 0)
+		return 0;
+	limit = fetch->pages - fetch->done;
+	if (limit > place->pages_left)
+		limit = place->pages_left;
+	budget = budget_bytes / place->region->page_size;
+	if (limit > budget)
+		limit = budget ? budget : 1;
+	while (pages < limit &&
+	       fl_table_owns(pager->parts.table, place->page + pages, fetch->claim))
+		pages++;
+	return pages * place->region->page_size;
+}
+
+static int64_t install_run(struct fl_fetch *fetch, const struct fl_place *place, uint64_t len)
+{
+	struct fl_install *install = fetch->pager->parts.install;
+
+	if (place->addr == FL_NOWHERE)
+		return -ENOENT;
+	if (fetch->zeros)
+		return fl_install_zero(install, place->addr, len, place->region->page_size, 0);
+	if (fetch->placed)
+		return fl_install_map(install, place->addr, len, 0);
+	return fl_install_copy(install, place->addr,
+			       fetch->from + fetch->done * place->region->page_size, len, 0);
+}
+
+static enum fl_progress install_next(struct fl_fetch *fetch, uint64_t *budget_bytes)
+{
+	struct fl_place place;
+	uint64_t len = claimed_run(fetch, *budget_bytes, &place);
+	int64_t done;
+
+	if (!len)
+		return FL_PROGRESS_DONE;
+	if (fetch->poison)
+		return install_poison(fetch, &place);
+	done = install_run(fetch, &place, len);
+	if (done <= 0)
+		return answered(fetch, &place, (int)done);
+	fetch->pager->starved = false;
+	count_pages(fetch, (uint64_t)done / place.region->page_size);
+	settled(fetch, (uint64_t)done / place.region->page_size, FL_PRESENT);
+	*budget_bytes -= (uint64_t)done < *budget_bytes ? (uint64_t)done : *budget_bytes;
+	return FL_PROGRESS_MORE;
+}
+
+enum fl_progress fl_fetch_install(struct fl_fetch *fetch, uint64_t budget_bytes)
+{
+	enum fl_progress progress;
+
+	do
+		progress = install_next(fetch, &budget_bytes);
+	while (progress == FL_PROGRESS_MORE && budget_bytes && fetch->done < fetch->pages);
+	if (fetch->done < fetch->pages)
+		return progress;
+	count_faults(fetch);
+	return FL_PROGRESS_DONE;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FL_PAGER_PAGER_H
+#define FL_PAGER_PAGER_H
+
+/*
+ * Theory of operation
+ * ===================
+ *
+ * One thread runs a pager, and everything below belongs to it, except what is marked atomic. That
+ *is what makes REMOVE events safe without a lock: the kernel lets a MADV_DONTNEED go on only after
+ *its event was read, and this thread marks the pages REMOVED before it installs anything again. So
+ *an install can never put old contents over a page that was given back.
+ *
+ * The work is done in units called fetches: a run of pages of one region, claimed in the page-state
+ * table, on their way from the source to the guest:
+ *
+ *	free -> reading (in the source's queue) -> ready (being installed) -> free
+ *
+ * A page-cache hit goes through all of this within one call. What an install cannot finish, because
+ * the kernel says EAGAIN or ENOMEM, stays ready with a time when it is tried again: it is never
+ * forgotten, and never waited for in place. A fetch says which page someone waits for (demand) or
+ * that nobody does (fill); a fault on a page that a fill has under way turns it into a demand.
+ *
+ * fl_pager_run() does, in this order: events of the trap, demand fetches, and one step of filling,
+ * STEP_BYTES long. A fault never waits for more than that step. Nothing is allocated after
+ * fl_pager_new(): fetches and their buffers are a fixed pool. When the pool runs out, the trap is
+ * not read any more, so that further faults stay in the kernel's queue, until a fetch is free
+ *again. Only when an install waits for a REMOVE event behind those faults are they read all the
+ *same: their threads sleep on, and are woken to fault anew when a fetch is free.
+ *
+ * The same page may be reported by many threads, and by one more after it came. What such a late
+ * event finds is a page that the table calls present, as it does one that went away unnoticed. The
+ * kernel tells them apart, in the call that would install zeros: see touch_present().
+ */
+
+#include <faultline/pager.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "util/histogram.h"
+
+/* What one step of filling may install before faults are looked at again, in bytes. */
+#define STEP_BYTES (128u * 1024)
+/* What one fill read asks of a source that does not have it at hand, in bytes. */
+#define FILL_BYTES (512u * 1024)
+#define FILL_SLOTS 4u
+/* After so many failed reads in a row, filling no longer looks for the pages that can be read. */
+#define FILL_FAILURES 32u
+#define DEMAND_SLOTS  64u
+#define EVENT_BATCH   64u
+/* How many pages of a working set are sorted into runs at a time. */
+#define REPLAY_BATCH 256u
+#define NO_PAGE      UINT64_MAX
+/* A fault, in fl_event's flags: it was reported before its page came. */
+#define FAULT_EARLY (1u << 31)
+
+struct fl_fetch {
+	struct fl_read read;
+	struct fl_pager *pager;
+	struct fl_fetch *next; /* in the list it is in: free or ready */
+	bool fill;             /* what it is for, all its life: filling, or demand */
+	bool busy;             /* holds claims */
+	bool zeros;            /* nothing to read: zeros are installed */
+	bool placed;           /* the contents stand in the second mapping and only need mapping */
+	bool poison;           /* the page cannot be supplied */
+	bool replay;           /* a fill that the working set asked for */
+	enum fl_claim claim;   /* how its pages were claimed: FETCH or ZERO */
+	enum fl_fault_kind kind;
+	uint64_t page;   /* first page, */
+	uint64_t pages;  /* how many, */
+	uint64_t done;   /* and how many of them are settled */
+	uint64_t demand; /* the page that a fault waits for, or NO_PAGE */
+	uint64_t since_ns;
+	uint64_t joined;      /* further faults that wait for a page of it, */
+	uint64_t joined_ns;   /* and since when the first of them does */
+	unsigned int tries;   /* installs in a row that got nowhere, */
+	unsigned int starved; /* and that lacked memory */
+	uint64_t due_ns;      /* when the next one is, 0 for at once */
+	void *buf;            /* its own buffer */
+	char *from;           /* its contents: buf, or a place in the second mapping */
+};
+
+struct fl_fetch_list {
+	struct fl_fetch *head;
+	struct fl_fetch **tail;
+};
+
+/* Written by the pager's thread, read by any: relaxed, each figure stands alone. */
+struct fl_counters {
+	_Atomic uint64_t left, demand, around, fill, replay, zero, removed, poisoned;
+	_Atomic uint64_t duplicates, retries, errors, full_ns;
+};
+
+struct fl_fill {
+	bool on;
+	uint64_t cursor;              /* all pages before it were looked at */
+	unsigned int failures;        /* reads in a row that failed */
+	uint64_t replay_next;         /* index in the working set of what comes after the batch */
+	uint64_t batch[REPLAY_BATCH]; /* page numbers, ascending */
+	unsigned int batch_at, batch_len;
+};
+
+struct fl_pager {
+	struct fl_pager_parts parts;
+	struct fl_pager_options options;
+	uint64_t pages;
+	uint64_t started_ns;
+	struct fl_queue *queue;
+	int epoll_fd, kick_fd, timer_fd;
+	uint64_t timer_ns; /* what timer_fd is set to, 0 when it is not */
+	bool listening;    /* the trap is in the epoll set */
+	int failed;        /* negative errno: the session has ended */
+
+	struct fl_fetch *fetches; /* DEMAND_SLOTS (or fewer for huge pages), then FILL_SLOTS */
+	unsigned int demand_slots, fetch_count;
+	char *arena;
+	size_t arena_len;
+	struct fl_fetch *free_demand, *free_fill;
+	struct fl_fetch_list ready_demand, ready_fill;
+	unsigned int reading, reading_demand;
+	uint64_t missed_from, missed_to; /* addresses of faults that found no fetch free */
+	bool starved;                    /* memory was lacking, and that was logged */
+	struct fl_event events[EVENT_BATCH];
+	struct fl_fill fill;
+
+	struct fl_counters count;
+	struct fl_histogram latency[FL_FAULT_KINDS];
+
+	_Atomic unsigned int requests; /* REQUEST_*, set by any thread, with a write to kick_fd */
+	_Atomic uint64_t kicks;        /* writes to kick_fd, counted before they are done, */
+	uint64_t kicked;               /* and those that were read */
+	_Atomic bool stopping;
+	pthread_t thread;
+	bool running; /* thread is valid; owned by whoever calls start and stop */
+};
+
+#define REQUEST_RUN  (1u << 0) /* look around, and notice that it is to stop */
+#define REQUEST_FILL (1u << 1)
+
+/* The single writer needs no locked instruction. */
+static inline void fl_count(_Atomic uint64_t *counter, uint64_t by)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+			      memory_order_relaxed);
+}
+
+/* events.c: takes what the trap reports and answers it; false when there was nothing. */
+bool fl_pager_events(struct fl_pager *pager);
+/* Marks a page that is no longer the guest's; the waiters of a claim that this voids are returned.
+ */
+unsigned int fl_pager_removed(struct fl_pager *pager, uint64_t page);
+
+/* fetch.c: the life of a fetch. */
+int fl_fetch_pool_new(struct fl_pager *pager);
+void fl_fetch_pool_free(struct fl_pager *pager);
+/* Gives the memory of all buffers back; it comes again as they are used. */
+void fl_fetch_pool_trim(struct fl_pager *pager);
+struct fl_fetch *fl_fetch_get(struct fl_pager *pager, bool demand);
+struct fl_fetch *fl_fetch_of(struct fl_pager *pager, uint64_t page);
+void fl_fetch_begin(struct fl_fetch *fetch, uint64_t page, enum fl_claim claim);
+/* Reads now, or starts to: true when the contents are there. A demand is cut down to the page that
+ * was touched when only that is at hand. */
+bool fl_fetch_read_now(struct fl_fetch *fetch);
+void fl_fetch_submit(struct fl_fetch *fetch);
+void fl_fetch_ready(struct fl_fetch *fetch);
+/* Gives up the claims outside [page, page + pages); whoever had come to wait there touches again.
+ */
+void fl_fetch_cut_down(struct fl_fetch *fetch, uint64_t page, uint64_t pages);
+/* Ends the claims on what is left of a fetch, so that others may take the pages on. */
+void fl_fetch_give_up(struct fl_fetch *fetch);
+void fl_fetch_free(struct fl_fetch *fetch);
+/* Installs all demand fetches that are due. */
+void fl_fetch_serve(struct fl_pager *pager);
+/* Does an install wait to be tried again, perhaps for events to be read first? */
+bool fl_fetch_waits(const struct fl_pager *pager);
+/* Makes a fill that a fault has run into a demand. */
+void fl_fetch_join(struct fl_fetch *fetch, uint64_t page, uint64_t now_ns);
+
+/* install.c: brings a fetch's contents into the guest. */
+enum fl_progress { FL_PROGRESS_DONE, FL_PROGRESS_MORE, FL_PROGRESS_LATER };
+enum fl_progress fl_fetch_install(struct fl_fetch *fetch, uint64_t budget_bytes);
+
+/* fill.c: one step ahead of need; true when there is more to do at once. */
+bool fl_fill_step(struct fl_pager *pager);
+void fl_fill_start(struct fl_pager *pager);
+/* Lets filling come to pages again that are absent once more, from this one on. */
+void fl_fill_again(struct fl_pager *pager, uint64_t page);
+
+/* pager.c: the session ends, because of code. */
+void fl_pager_fail(struct fl_pager *pager, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void fl_pager_wake(struct fl_pager *pager, uint64_t addr, uint64_t len_bytes);
+/* Wakes those whose faults were missed. */
+void fl_pager_wake_missed(struct fl_pager *pager);
+
+#endif

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/* The guest gives pages back, moves and unmaps them, while others are on their way. */
+#include "guest_test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const enum guest_kind kinds[] = {GUEST_ANON, GUEST_MEMFD, GUEST_HUGETLB};
+
+static void give_back(struct guest *guest, size_t page, size_t pages)
+{
+	assert_int_equal(
+		madvise(guest_addr(guest, page), pages * guest->page_size, MADV_DONTNEED), 0);
+}
+
+static void check_counts(struct guest *guest, uint64_t left, uint64_t removed)
+{
+	struct fl_pager_stats stats = guest_stats(guest);
+
+	assert_int_equal(stats.left, left);
+	assert_int_equal(stats.removed, removed);
+}
+
+/* Absent, present and removed already; then the whole of it. */
+static void test_remove_at_rest(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		guest_start(&guest, &(struct guest_config){
+					    .kind = kinds[i], .pages = 8, .around = 1, .pagemap = true});
+		give_back(&guest, 1, 1);
+		check_counts(&guest, 7, 1);
+		guest_check_zero(&guest, 1);
+		guest_check(&guest, 2);
+		memset(guest_addr(&guest, 2), 9, guest.page_size);
+		give_back(&guest, 2, 1);
+		give_back(&guest, 2, 1);
+		check_counts(&guest, 6, 3);
+		guest_check_zero(&guest, 2);
+		memset(guest_addr(&guest, 2), 8, guest.page_size);
+		assert_int_equal(guest_addr(&guest, 2)[100], 8);
+		guest_check(&guest, 3);
+		give_back(&guest, 0, 8);
+		check_counts(&guest, 0, 11);
+		for (size_t page = 0; page < 8; page++)
+			guest_check_zero(&guest, page);
+		assert_int_equal(guest_stats(&guest).faults[FL_FAULT_ZERO].count, 2 + 8);
+		guest_stop(&guest);
+	}
+}
+
+struct giver {
+	struct guest *guest;
+	size_t page, pages;
+	_Atomic bool done;
+	pthread_t thread;
+};
+
+static void *give(void *arg)
+{
+	struct giver *giver = arg;
+
+	give_back(giver->guest, giver->page, giver->pages);
+	giver->done = true;
+	return NULL;
+}
+
+static void giver_start(struct giver *giver, struct guest *guest, size_t page, size_t pages)
+{
+	*giver = (struct giver){.guest = guest, .page = page, .pages = pages};
+	assert_int_equal(pthread_create(&giver->thread, NULL, give, giver), 0);
+}
+
+static void giver_join(struct giver *giver)
+{
+	assert_int_equal(pthread_join(giver->thread, NULL), 0);
+}
+
+/* A page is removed while its contents are read: whoever waited reads zeros, the neighbours come. */
+static void test_remove_in_flight(void **state)
+{
+	struct toucher toucher, beside;
+	struct giver giver;
+	struct guest guest;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		guest_start(&guest, &(struct guest_config){.kind = kinds[i],
+							   .pages = 16,
+							   .filters = {"delay=2ms"},
+							   .stopped = true});
+		toucher_start(&toucher, guest_addr(&guest, 5));
+		toucher_start(&beside, guest_addr(&guest, 6));
+		guest_wait(guest_waiting(&guest, NULL) == 2);
+		assert_int_equal(fl_pager_run(guest.pager), 0);
+		giver_start(&giver, &guest, 5, 1);
+		while (!toucher.done || !beside.done || !giver.done)
+			assert_int_equal(guest_run(&guest, 1), 0);
+		toucher_join(&toucher);
+		toucher_join(&beside);
+		giver_join(&giver);
+		guest_wait(guest_stats_now(&guest).left == 0 || guest_run(&guest, 1) != 0);
+		assert_int_equal(toucher.seen, 0);
+		for (size_t page = 0; page < 16; page++) {
+			if (page == 5)
+				guest_check_zero(&guest, page);
+			else
+				guest_check(&guest, page);
+		}
+		check_counts(&guest, 0, 1);
+		guest_stop(&guest);
+	}
+}
+
+/* An event that nobody has read lets every install wait, demand and fill. */
+static void test_retries(void **state)
+{
+	struct pollfd poll_fd = {.events = POLLIN};
+	struct toucher toucher;
+	struct giver giver;
+	struct guest guest;
+	uint64_t runs = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		guest_start(&guest, &(struct guest_config){.kind = kinds[i],
+							   .disk = true,
+							   .flags = FL_PAGER_FILL,
+							   .stopped = true});
+		giver_start(&giver, &guest, 255, 1);
+		poll_fd.fd = guest.uffd;
+		assert_int_equal(poll(&poll_fd, 1, -1), 1);
+		toucher_start(&toucher, guest_addr(&guest, 30));
+		guest_wait(guest_waiting(&guest, NULL) == 1);
+		while (!toucher.done || !giver.done || guest_stats_now(&guest).left) {
+			assert_int_equal(guest_run(&guest, 1), 0);
+			runs++;
+		}
+		toucher_join(&toucher);
+		giver_join(&giver);
+		assert_true(runs < 1000);
+		for (size_t page = 0; page < 255; page++)
+			guest_check(&guest, page);
+		check_counts(&guest, 0, 1);
+		guest_stop(&guest);
+	}
+}
+
+/* Ranges are given back while everything is filled: zeros there, the image everywhere else. */
+static void test_remove_and_fill(void **state)
+{
+	static bool gone[2000];
+	unsigned int seed = 3;
+	struct guest guest;
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		memset(gone, 0, sizeof(gone));
+		guest_start(&guest, &(struct guest_config){
+					    .kind = kinds[i % 2],
+					    .pages = 2000,
+					    .filters = {i < 2 ? "delay=300us" : "stats"},
+					    .flags = FL_PAGER_FILL | FL_PAGER_RELEASE});
+		for (size_t n = 0; n < 200; n++) {
+			size_t page = (size_t)rand_r(&seed) % 1990;
+			size_t pages = 1 + (size_t)rand_r(&seed) % 10;
+
+			if (guest_stats_now(&guest).full_ns)
+				break;
+			give_back(&guest, page, pages);
+			memset(&gone[page], true, pages);
+		}
+		guest_wait_full(&guest);
+		assert_int_equal(guest_stats(&guest).left, 0);
+		for (size_t page = 0; page < 2000; page++) {
+			if (gone[page])
+				guest_check_zero(&guest, page);
+			else
+				guest_check(&guest, page);
+		}
+		guest_stop(&guest);
+	}
+}
+
+#define STORM_PAGES 200
+#define STORM_STEPS 1500
+
+struct storm {
+	struct guest *guest;
+	_Atomic bool gone[STORM_PAGES];
+	_Atomic unsigned int wrong;
+};
+
+/* Each word is the image's or zero, and zero for good once its page was given back. */
+static bool storm_looks_right(struct storm *storm, size_t page)
+{
+	bool gone = storm->gone[page];
+	const _Atomic uint64_t *words = (const void *)guest_addr(storm->guest, page);
+
+	for (size_t i = 0; i < 4096 / sizeof(*words); i += 61) {
+		uint64_t expected, word = words[i];
+
+		test_pattern(&expected, sizeof(expected), page * 4096 + i * sizeof(*words),
+			     GUEST_SEED);
+		if (word && (gone || word != expected))
+			return false;
+	}
+	return true;
+}
+
+static void *storm_thread(void *arg)
+{
+	struct storm *storm = arg;
+	unsigned int seed = (unsigned int)(uintptr_t)pthread_self() >> 12;
+
+	for (size_t n = 0; n < STORM_STEPS; n++) {
+		size_t page = (size_t)rand_r(&seed) % STORM_PAGES;
+
+		if (rand_r(&seed) % 3 == 0) {
+			if (madvise(guest_addr(storm->guest, page), 4096, MADV_DONTNEED))
+				storm->wrong++;
+			storm->gone[page] = true;
+		} else if (!storm_looks_right(storm, page)) {
+			storm->wrong++;
+		}
+	}
+	return NULL;
+}
+
+static void storm(const struct guest_config *config)
+{
+	struct storm storm = {0};
+	pthread_t threads[4];
+	struct guest guest;
+
+	guest_start(&guest, config);
+	storm.guest = &guest;
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, storm_thread, &storm), 0);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_int_equal(storm.wrong, 0);
+	assert_int_equal(guest.ended, 1);
+	for (size_t page = 0; page < STORM_PAGES; page++) {
+		if (storm.gone[page])
+			guest_check_zero(&guest, page);
+		else
+			guest_check(&guest, page);
+	}
+	guest_stop(&guest);
+}
+
+static void test_storm(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		storm(&(struct guest_config){.kind = kinds[i], .pages = STORM_PAGES});
+		storm(&(struct guest_config){.kind = kinds[i],
+					     .pages = STORM_PAGES,
+					     .filters = {"delay=50us"},
+					     .flags = FL_PAGER_FILL});
+	}
+}
+
+/* A hole punched in the file raises no event: what is missing though it was installed is zeros. */
+static void test_punch_hole(void **state)
+{
+	struct guest guest;
+	struct fl_pager_stats stats;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.kind = GUEST_MEMFD, .pages = 32});
+	guest_check_all(&guest);
+	assert_int_equal(fallocate(guest.memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   4 * 4096, 3 * 4096),
+			 0);
+	for (size_t page = 0; page < 32; page++) {
+		if (page >= 4 && page < 7)
+			guest_check_zero(&guest, page);
+		else
+			guest_check(&guest, page);
+	}
+	stats = guest_stats(&guest);
+	assert_int_equal(stats.zero, 3);
+	assert_int_equal(stats.duplicates, 0);
+	guest_stop(&guest);
+}
+
+/* Present by the table and in the page cache, but not mapped: it only has to be mapped. */
+static void test_minor_on_present(void **state)
+{
+	struct guest guest;
+	struct fl_pager_stats stats;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.kind = GUEST_MEMFD, .stopped = true});
+	memset(guest.alias + 3 * 4096, 77, 4096);
+	assert_int_equal(fl_table_claim(guest.table, 3, FL_WAITER_NONE), FL_CLAIM_FETCH);
+	assert_int_equal(fl_table_settle(guest.table, 3, FL_CLAIM_FETCH, FL_PRESENT, NULL), 0);
+	assert_int_equal(fl_pager_start(guest.pager), 0);
+	assert_int_equal(guest_addr(&guest, 3)[0], 77);
+	assert_int_equal(guest_addr(&guest, 3)[4095], 77);
+	fl_pager_stop(guest.pager);
+	stats = guest_stats(&guest);
+	assert_int_equal(stats.faults[FL_FAULT_MAPPED].count, 1);
+	assert_int_equal(stats.demand, 0);
+	guest_stop(&guest);
+}
+
+static void test_write_protect(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.wp = true});
+	guest_check(&guest, 7);
+	assert_int_equal(fl_trap_protect(guest.trap, (uintptr_t)guest_addr(&guest, 7), 4096, true),
+			 0);
+	guest_addr(&guest, 7)[8] = 1;
+	assert_int_equal(guest_addr(&guest, 7)[8], 1);
+	assert_int_equal(guest_stats(&guest).faults[FL_FAULT_MAPPED].count, 1);
+	guest_stop(&guest);
+}
+
+static void test_remap(void **state)
+{
+	struct guest guest;
+	char *to;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.pages = 64, .regions = 2});
+	guest_check(&guest, 17);
+	guest_addr(&guest, 17)[5] = 1;
+	to = mmap(NULL, 8 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(to, MAP_FAILED);
+	assert_ptr_equal(mremap(guest.mem + 16 * 4096, 8 * 4096, 8 * 4096,
+				MREMAP_MAYMOVE | MREMAP_FIXED, to),
+			 to);
+	assert_int_equal(to[4096 + 5], 1);
+	for (size_t i = 2; i < 8; i++)
+		assert_filled(to + i * 4096, 4096, (16 + i) * 4096, GUEST_SEED);
+	assert_ptr_equal(guest_addr(&guest, 20), to + 4 * 4096);
+	guest_check(&guest, 15);
+	guest_check(&guest, 24);
+	guest_wait(guest_stats_now(&guest).left < 64);
+	assert_int_equal(munmap(to, 8 * 4096), 0);
+	guest_check(&guest, 63);
+	guest_stop(&guest);
+}
+
+static void test_unmap(void **state)
+{
+	struct guest guest;
+	struct fl_pager_stats stats;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.pages = 64, .filters = {"delay=1ms"}});
+	guest_check(&guest, 0);
+	assert_int_equal(munmap(guest.mem + 8 * 4096, 24 * 4096), 0);
+	fl_pager_fill(guest.pager);
+	guest_wait_full(&guest);
+	for (size_t page = 32; page < 64; page++)
+		guest_check(&guest, page);
+	stats = guest_stats(&guest);
+	assert_int_equal(stats.left, 0);
+	assert_int_equal(stats.removed, 24);
+	guest_stop(&guest);
+}
+
+/* A second mapping does not move along: better an end than zeros. */
+static void test_remap_with_alias(void **state)
+{
+	struct guest guest;
+	void *to;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.kind = GUEST_MEMFD, .pages = 64});
+	to = mremap(guest.mem + 48 * 4096, 16 * 4096, 32 * 4096, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(to, MAP_FAILED);
+	guest_wait_ended(&guest);
+	assert_int_equal(guest.ended, -EOPNOTSUPP);
+	assert_non_null(strstr(guest.log, "moved or unmapped"));
+	guest_stop(&guest);
+	assert_int_equal(munmap(to, 32 * 4096), 0);
+}
+
+static void test_fork(void **state)
+{
+	struct guest guest;
+	pid_t child;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.fork = true});
+	guest_check(&guest, 0);
+	child = fork();
+	if (child == 0)
+		_exit(0);
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	guest_wait_ended(&guest);
+	assert_int_equal(guest.ended, -EOPNOTSUPP);
+	assert_non_null(strstr(guest.log, "forked"));
+	assert_int_equal(fl_pager_run(guest.pager), -EOPNOTSUPP);
+	guest_stop(&guest);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_remove_at_rest),	 cmocka_unit_test(test_remove_in_flight),
+		cmocka_unit_test(test_retries),		 cmocka_unit_test(test_remove_and_fill),
+		cmocka_unit_test(test_storm),		 cmocka_unit_test(test_punch_hole),
+		cmocka_unit_test(test_minor_on_present), cmocka_unit_test(test_write_protect),
+		cmocka_unit_test(test_remap),		 cmocka_unit_test(test_unmap),
+		cmocka_unit_test(test_remap_with_alias), cmocka_unit_test(test_fork),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

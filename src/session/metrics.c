@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Metrics for Prometheus (text format 0.0.4), over HTTP on loopback or a Unix socket.
+ *
+ * libmicrohttpd runs inside the main loop, by its epoll descriptor: it has no thread, and so the
+ * figures need no lock. They are for operators of the machine only, hence never on another address.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "session/report.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/fd.h"
+
+#define CONNECTIONS_MAX 32
+#define IDLE_S          10
+
+struct fl_metrics {
+	struct fl_server *server;
+	struct fl_listener listener; /* of "unix:PATH"; its fd belongs to the HTTP daemon then */
+	struct MHD_Daemon *http;
+	int epoll_fd;
+};
+
+static void put_head(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP faultline_%s %s\n# TYPE faultline_%s %s\n", name, help, name, type);
+}
+
+static void put_value(FILE *out, const char *name, const char *type, const char *help,
+		      uint64_t value)
+{
+	put_head(out, name, type, help);
+	fprintf(out, "faultline_%s %" PRIu64 "\n", name, value);
+}
+
+static void put_pages(FILE *out, const struct fl_pager_stats *stats)
+{
+	const struct {
+		const char *way;
+		uint64_t count;
+	} ways[] = {{"demand", stats->demand}, {"around", stats->around}, {"fill", stats->fill}};
+
+	put_head(out, "pages_total", "counter", "Pages made present, by how they came.");
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+		fprintf(out, "faultline_pages_total{way=\"%s\"} %" PRIu64 "\n", ways[i].way,
+			ways[i].count);
+	put_value(out, "pages_replayed_total", "counter",
+		  "Filled pages that a working set asked for.", stats->replay);
+	put_value(out, "pages_zero_total", "counter", "Pages that came as zeros, without a read.",
+		  stats->zero);
+	put_value(out, "pages_removed_total", "counter", "Pages that guests gave back.",
+		  stats->removed);
+	put_value(out, "pages_poisoned_total", "counter", "Pages that could not be supplied.",
+		  stats->poisoned);
+	put_value(out, "install_retries_total", "counter", "Installs that were tried again.",
+		  stats->retries);
+	put_value(out, "read_errors_total", "counter", "Reads of images that failed for good.",
+		  stats->errors);
+}
+
+static void put_faults(FILE *out, const struct fl_pager_stats *stats)
+{
+	put_head(out, "faults_total", "counter", "Faults, by how they were answered.");
+	for (int kind = 0; kind < FL_FAULT_KINDS; kind++)
+		fprintf(out, "faultline_faults_total{kind=\"%s\"} %" PRIu64 "\n",
+			fl_report_fault_name((enum fl_fault_kind)kind), stats->faults[kind].count);
+	put_value(out, "duplicate_faults_total", "counter",
+		  "Faults on pages that were present already.", stats->duplicates);
+}
+
+static void put_sessions(FILE *out, const struct fl_server *server, const struct fl_totals *totals)
+{
+	size_t states[FL_SESSION_STATES] = {0};
+	const struct fl_server_session *each;
+
+	for (each = server->sessions; each; each = each->next) {
+		struct fl_session_info info;
+
+		fl_session_info(each->session, &info);
+		states[info.state]++;
+	}
+	put_head(out, "sessions", "gauge", "Sessions that there are, by state.");
+	for (int state = 0; state < FL_SESSION_STATES; state++)
+		fprintf(out, "faultline_sessions{state=\"%s\"} %zu\n",
+			fl_session_state_name((enum fl_session_state)state), states[state]);
+	put_value(out, "sessions_accepted_total", "counter", "Connections that became sessions.",
+		  totals->accepted);
+	put_value(out, "sessions_ended_total", "counter", "Sessions that ended well.",
+		  totals->ended);
+	put_value(out, "sessions_failed_total", "counter", "Sessions that failed.", totals->failed);
+	put_value(out, "sessions_refused_total", "counter", "Peers whose handshake was refused.",
+		  totals->refused);
+}
+
+/* Latencies cannot be summed up over sessions, so each has its own. */
+static void put_latencies(FILE *out, const struct fl_session_info *info)
+{
+	for (int kind = 0; kind < FL_FAULT_KINDS; kind++) {
+		const struct fl_fault_stats *fault = &info->stats.faults[kind];
+		const char *name = fl_report_fault_name((enum fl_fault_kind)kind);
+
+		if (!fault->count)
+			continue;
+		fprintf(out,
+			"faultline_session_fault_seconds{session=\"%" PRIu64
+			"\",kind=\"%s\",quantile=\"0.5\"} %.9f\n"
+			"faultline_session_fault_seconds{session=\"%" PRIu64
+			"\",kind=\"%s\",quantile=\"0.99\"} %.9f\n"
+			"faultline_session_fault_seconds{session=\"%" PRIu64
+			"\",kind=\"%s\",quantile=\"1\"} %.9f\n",
+			info->id, name, (double)fault->p50_ns / FL_NS_PER_S, info->id, name,
+			(double)fault->p99_ns / FL_NS_PER_S, info->id, name,
+			(double)fault->max_ns / FL_NS_PER_S);
+	}
+}
+
+static void put_each_session(FILE *out, const struct fl_server *server)
+{
+	const struct fl_server_session *each;
+	struct fl_session_info info;
+
+	put_head(out, "session_pages_left", "gauge", "Pages of a guest that are not there yet.");
+	for (each = server->sessions; each; each = each->next) {
+		fl_session_info(each->session, &info);
+		fprintf(out,
+			"faultline_session_pages_left{session=\"%" PRIu64 "\",pid=\"%d\"} %" PRIu64
+			"\n",
+			info.id, (int)info.pid, info.stats.left);
+	}
+	put_head(out, "session_fault_seconds", "gauge",
+		 "Time from reading a fault to waking its thread, by quantile.");
+	for (each = server->sessions; each; each = each->next) {
+		fl_session_info(each->session, &info);
+		put_latencies(out, &info);
+	}
+}
+
+/* To be freed with free(3); NULL without memory. */
+static char *format_metrics(const struct fl_server *server, size_t *len)
+{
+	struct fl_totals totals;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, len);
+
+	if (!out)
+		return NULL;
+	fl_totals_all(server, &totals);
+	put_head(out, "build_info", "gauge", "The version that is running.");
+	fprintf(out, "faultline_build_info{version=\"%s\"} 1\n", fl_version());
+	put_value(out, "draining", "gauge", "1 while the daemon is to end.", server->draining);
+	put_sessions(out, server, &totals);
+	put_pages(out, &totals.stats);
+	put_faults(out, &totals.stats);
+	put_each_session(out, server);
+	if (fclose(out)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static enum MHD_Result respond(struct MHD_Connection *connection, unsigned int status, void *text,
+			       size_t len, enum MHD_ResponseMemoryMode mode)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(len, text, mode);
+	enum MHD_Result result;
+
+	if (!response) {
+		if (mode == MHD_RESPMEM_MUST_FREE)
+			free(text);
+		return MHD_NO;
+	}
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+				      status == MHD_HTTP_OK ? "text/plain; version=0.0.4"
+							    : "text/plain");
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result respond_text(struct MHD_Connection *connection, unsigned int status,
+				    const char *text)
+{
+	return respond(connection, status, (void *)text, strlen(text), MHD_RESPMEM_PERSISTENT);
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *upload,
+				  size_t *upload_len, void **state)
+{
+	const struct fl_metrics *metrics = cls;
+	static char begun;
+	size_t len;
+	char *text;
+
+	(void)version;
+	(void)upload;
+	/* The first call has the head only; answers are given when the body has come. */
+	if (!*state) {
+		*state = &begun;
+		return MHD_YES;
+	}
+	if (*upload_len) {
+		*upload_len = 0;
+		return MHD_YES;
+	}
+	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+		return respond_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
+	if (strcmp(url, "/metrics") != 0)
+		return respond_text(connection, MHD_HTTP_NOT_FOUND, "see /metrics\n");
+	text = format_metrics(metrics->server, &len);
+	if (!text)
+		return respond_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory\n");
+	return respond(connection, MHD_HTTP_OK, text, len, MHD_RESPMEM_MUST_FREE);
+}
+
+/* Host and port of "HOST:PORT" or "[HOST]:PORT", both loopback addresses in figures. */
+static int parse_address(const char *where, struct sockaddr_storage *address, socklen_t *len,
+			 struct fl_error *err)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)address;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
+	const char *colon = strrchr(where, ':');
+	char host[64] = "";
+	char *end = NULL;
+	unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
+
+	memset(address, 0, sizeof(*address));
+	if (!colon || end == colon + 1 || *end || port > 65535 ||
+	    (size_t)(colon - where) >= sizeof(host))
+		return fl_error_set(err, -EINVAL, "metrics %s: neither ADDRESS:PORT nor unix:PATH",
+				    where);
+	memcpy(host, where, (size_t)(colon - where));
+	if (inet_pton(AF_INET, host, &v4->sin_addr) == 1 &&
+	    ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons((uint16_t)port);
+		*len = sizeof(*v4);
+		return 0;
+	}
+	if (strcmp(host, "[::1]") == 0) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_addr = in6addr_loopback;
+		v6->sin6_port = htons((uint16_t)port);
+		*len = sizeof(*v6);
+		return 0;
+	}
+	return fl_error_set(err, -EINVAL, "metrics %s: only 127.0.0.0/8 and [::1] are allowed",
+			    where);
+}
+
+static int listen_tcp(const char *where, int *fd, struct fl_error *err)
+{
+	struct sockaddr_storage address;
+	socklen_t len = 0;
+	int on = 1;
+	int rc = parse_address(where, &address, &len, err);
+
+	if (rc)
+		return rc;
+	*fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (*fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(*fd, (struct sockaddr *)&address, len) < 0 || listen(*fd, SOMAXCONN) < 0) {
+		rc = -errno;
+		fl_fd_close(fd);
+		return fl_error_set(err, rc, "metrics %s: %s", where, strerror(-rc));
+	}
+	return 0;
+}
+
+static int start_http(struct fl_metrics *metrics, int fd)
+{
+	const union MHD_DaemonInfo *info;
+
+	metrics->http = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, metrics,
+					 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+					 CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
+					 MHD_OPTION_END);
+	if (!metrics->http)
+		return -ENOMEM;
+	info = MHD_get_daemon_info(metrics->http, MHD_DAEMON_INFO_EPOLL_FD);
+	if (!info)
+		return -ENOTSUP;
+	metrics->epoll_fd = info->epoll_fd;
+	return fl_server_watch(metrics->server, metrics->epoll_fd, EPOLLIN, FL_SERVER_METRICS, 0);
+}
+
+int fl_metrics_open(struct fl_metrics **metrics, struct fl_server *server, const char *where,
+		    struct fl_error *err)
+{
+	struct fl_metrics *m = calloc(1, sizeof(*m));
+	int fd = -1;
+	int rc;
+
+	if (!m)
+		return fl_error_set(err, -ENOMEM, "no memory");
+	m->server = server;
+	m->listener.fd = -1;
+	if (strncmp(where, "unix:", 5) == 0) {
+		rc = fl_listener_open(&m->listener, where + 5, 0666, err);
+		fd = rc ? -1 : fl_fd_take(&m->listener.fd);
+	} else {
+		rc = listen_tcp(where, &fd, err);
+	}
+	if (!rc) {
+		rc = start_http(m, fd);
+		if (rc)
+			fl_error_set(err, rc, "metrics %s: no HTTP server: %s", where,
+				     strerror(-rc));
+		if (rc && !m->http)
+			(void)close(fd);
+	}
+	if (rc) {
+		fl_metrics_close(m);
+		return rc;
+	}
+	*metrics = m;
+	return 0;
+}
+
+void fl_metrics_ready(struct fl_metrics *metrics)
+{
+	(void)MHD_run(metrics->http);
+}
+
+int fl_metrics_timeout_ms(struct fl_metrics *metrics)
+{
+	MHD_UNSIGNED_LONG_LONG timeout_ms;
+
+	if (!metrics || MHD_get_timeout(metrics->http, &timeout_ms) != MHD_YES)
+		return -1;
+	return timeout_ms > 60000 ? 60000 : (int)timeout_ms;
+}
+
+void fl_metrics_close(struct fl_metrics *metrics)
+{
+	if (!metrics)
+		return;
+	if (metrics->http)
+		MHD_stop_daemon(metrics->http);
+	fl_listener_close(&metrics->listener);
+	free(metrics);
+}

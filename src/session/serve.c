@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loop of a session's thread.
+ *
+ * It runs the pager for as long as there is something to do, and looks after everything else (the
+ * VMM's exit, orders) only now and then meanwhile: whatever those mean, they can wait some
+ * milliseconds, and a fault cannot.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session/session_internal.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+
+/* Runs of the pager in a row before the rest is looked at; each is a few hundred us at most. */
+#define RUNS_MAX 32
+/* While a guest is being filled: how often to see whether it is full. */
+#define LOOK_MS 10
+/* A guest that was released is watched this long for removals that were already under way. */
+#define QUIET_MS 50
+
+#define SEEN_VMM_EXIT (1u << 0)
+#define SEEN_ORDER    (1u << 1)
+
+static int wait_for_work(struct fl_session *session, int timeout_ms, unsigned int *seen)
+{
+	struct pollfd fds[] = {
+		{.fd = fl_pager_fd(session->pager), .events = POLLIN},
+		{.fd = session->guest.pidfd, .events = POLLIN},
+		{.fd = session->wake_fd, .events = POLLIN},
+	};
+	int ready = poll(fds, 3, timeout_ms);
+
+	*seen = 0;
+	if (ready < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (fds[1].revents)
+		*seen |= SEEN_VMM_EXIT;
+	if (fds[2].revents)
+		*seen |= SEEN_ORDER;
+	return ready;
+}
+
+/* 1 when the pager has more to do, 0 when it is idle, or why it failed. */
+static int run_pager(struct fl_session *session)
+{
+	uint64_t spin_ns = session->endpoint->spin_us * FL_NS_PER_US;
+	uint64_t idle_ns = 0;
+
+	for (int runs = 0; runs < RUNS_MAX;) {
+		int more = fl_pager_run(session->pager);
+		uint64_t now;
+
+		if (more < 0)
+			return more;
+		runs += more;
+		if (more || !spin_ns) {
+			idle_ns = 0;
+			if (!more)
+				return 0;
+			continue;
+		}
+		now = fl_clock_ns();
+		idle_ns = idle_ns ? idle_ns : now;
+		if (now - idle_ns > spin_ns)
+			return 0;
+	}
+	return 1;
+}
+
+static void obey(struct fl_session *session, unsigned int orders)
+{
+	if (orders & (ORDER_FILL | ORDER_DRAIN)) {
+		fl_pager_fill(session->pager);
+		session->filling = !session->full;
+	}
+	if (orders & ORDER_DRAIN && !session->draining) {
+		session->draining = true;
+		(void)pthread_mutex_lock(&session->lock);
+		session->info.draining = true;
+		(void)pthread_mutex_unlock(&session->lock);
+	}
+}
+
+static unsigned int take_orders(struct fl_session *session)
+{
+	uint64_t count;
+
+	(void)!read(session->wake_fd, &count, sizeof(count));
+	return atomic_exchange(&session->orders, 0);
+}
+
+static bool is_time_to_look(const struct fl_session *session)
+{
+	return session->filling && fl_clock_ns() - session->looked_ns >= LOOK_MS * FL_NS_PER_MS;
+}
+
+/* Is every page there? Asked rarely, because the answer takes a look at all figures. */
+static void look_if_full(struct fl_session *session)
+{
+	struct fl_pager_stats stats = {.size = sizeof(stats)};
+
+	session->looked_ns = fl_clock_ns();
+	fl_pager_stats(session->pager, &stats);
+	if (!stats.full_ns)
+		return;
+	session->full = true;
+	session->filling = false;
+	fl_session_set_state(session, FL_SESSION_FULL);
+	if (session->hooks.full)
+		session->hooks.full(session->hooks.ctx, stats.full_ns);
+}
+
+/*
+ * Makes a VMM whose every page is present independent of us. A removal that had begun before its
+ * range was released still waits for its event to be read.
+ */
+static int release_guest(struct fl_session *session, struct fl_error *err)
+{
+	const struct fl_layout *layout = session->guest.layout;
+	unsigned int seen = 0;
+
+	for (size_t i = 0; i < fl_layout_count(layout); i++) {
+		const struct fl_region *region = fl_layout_region(layout, i);
+		int rc;
+
+		if (region->addr == FL_NOWHERE)
+			continue;
+		rc = fl_trap_release(session->guest.trap, region->addr, region->len_bytes);
+		if (rc == -ESRCH)
+			return 0;
+		if (rc)
+			return fl_error_set(err, rc, "releasing region %zu: %s", i, strerror(-rc));
+	}
+	do {
+		int rc = run_pager(session);
+
+		if (rc < 0)
+			return rc == -ESRCH ? 0 : rc;
+	} while (wait_for_work(session, QUIET_MS, &seen) > 0 && !seen);
+	fl_log(&session->log, FL_LOG_INFO, "released: the VMM needs no pager any more");
+	return 0;
+}
+
+/* Asked to end: that harms nobody when every page is present. */
+static int end_on_order(struct fl_session *session, struct fl_error *err)
+{
+	struct fl_pager_stats stats = {.size = sizeof(stats)};
+
+	fl_pager_stats(session->pager, &stats);
+	if (!stats.left)
+		return release_guest(session, err);
+	return fl_error_set(err, -ECANCELED, "ended by request with %" PRIu64 " pages missing",
+			    stats.left);
+}
+
+static int pager_failure(int rc, struct fl_error *err)
+{
+	return fl_error_set(err, rc, "the pager failed: %s", strerror(-rc));
+}
+
+static int serve(struct fl_session *session, struct fl_error *err)
+{
+	for (;;) {
+		unsigned int seen;
+		int more = run_pager(session);
+		int rc;
+
+		if (more == -ESRCH)
+			return 0;
+		if (more < 0)
+			return pager_failure(more, err);
+		if (is_time_to_look(session))
+			look_if_full(session);
+		if (session->full && session->draining)
+			return release_guest(session, err);
+		rc = wait_for_work(session, more ? 0 : session->filling ? LOOK_MS : -1, &seen);
+		if (rc < 0)
+			return fl_error_set(err, rc, "poll: %s", strerror(-rc));
+		if (seen & SEEN_VMM_EXIT)
+			return 0;
+		if (seen & SEEN_ORDER) {
+			unsigned int orders = take_orders(session);
+
+			if (orders & ORDER_END)
+				return end_on_order(session, err);
+			obey(session, orders);
+		}
+	}
+}
+
+int fl_session_serve(struct fl_session *session, struct fl_error *err)
+{
+	int rc = serve(session, err);
+
+	/* A VMM can be gone before it was noticed that the last page had come. */
+	if (session->filling)
+		look_if_full(session);
+	return rc;
+}

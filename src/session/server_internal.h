@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FL_SESSION_SERVER_INTERNAL_H
+#define FL_SESSION_SERVER_INTERNAL_H
+
+#include <sys/epoll.h>
+
+#include "session/image.h"
+#include "session/listener.h"
+#include "session/server.h"
+
+/* What a readable descriptor is: travels through epoll(7) as its cookie. */
+enum fl_server_kind {
+	FL_SERVER_SIGNAL,
+	FL_SERVER_OVER,     /* a session has ended */
+	FL_SERVER_ENDPOINT, /* index: of the endpoint */
+	FL_SERVER_CONTROL,
+	FL_SERVER_CONTROL_PEER, /* index: of the peer */
+	FL_SERVER_METRICS
+};
+
+union fl_server_cookie {
+	struct {
+		uint32_t kind;
+		uint32_t index;
+	};
+	uint64_t u64;
+};
+
+/* Sums over the sessions that have ended. */
+struct fl_totals {
+	uint64_t accepted, ended, failed, refused;
+	struct fl_pager_stats stats; /* counters only */
+};
+
+struct fl_server_session {
+	struct fl_server_session *next;
+	struct fl_session *session;
+};
+
+struct fl_control;
+struct fl_metrics;
+
+/* Belongs to the main thread, all of it. */
+struct fl_server {
+	const struct fl_server_config *config;
+	const struct fl_log *log;
+	uint64_t started_ns;
+	int epoll_fd;
+	int signal_fd;
+	int over_fd;                   /* eventfd that sessions write when they are over */
+	struct fl_listener *listeners; /* one for each endpoint */
+	bool listening;
+	uint64_t resume_ns; /* accepting is paused until then; 0 when it is not */
+	struct fl_server_session *sessions;
+	uint64_t next_id;
+	struct fl_totals totals;
+	bool draining;
+	bool done;
+	uint64_t progress_ns; /* when the next line about draining is due */
+	struct fl_control *control;
+	struct fl_metrics *metrics;
+};
+
+/* server.c */
+int fl_server_watch(struct fl_server *server, int fd, uint32_t events, enum fl_server_kind kind,
+		    uint32_t index);
+void fl_server_drain(struct fl_server *server);
+/* The session with an id, or NULL. */
+struct fl_session *fl_server_find(const struct fl_server *server, uint64_t id);
+
+/* totals.c: adds a session's counters. */
+void fl_totals_add(struct fl_totals *totals, const struct fl_session_info *info);
+/* The counters of all sessions ever, those that run included. */
+void fl_totals_all(const struct fl_server *server, struct fl_totals *totals);
+
+/* control.c */
+int fl_control_open(struct fl_control **control, struct fl_server *server, const char *path,
+		    struct fl_error *err);
+void fl_control_accept(struct fl_control *control);
+void fl_control_ready(struct fl_control *control, uint32_t index, uint32_t events);
+void fl_control_close(struct fl_control *control);
+
+/* metrics.c */
+int fl_metrics_open(struct fl_metrics **metrics, struct fl_server *server, const char *where,
+		    struct fl_error *err);
+void fl_metrics_ready(struct fl_metrics *metrics);
+/* How long the main loop may sleep at most for it, in milliseconds, or -1. */
+int fl_metrics_timeout_ms(struct fl_metrics *metrics);
+void fl_metrics_close(struct fl_metrics *metrics);
+
+#endif

@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Exit status 2 and a line that names what is wrong; help on stdout.
+. "$(dirname "$0")/../functions.sh"
+. "$(dirname "$0")/../vmm.sh"
+
+usage() { # PATTERN ARGUMENT...
+	local pattern=$1
+	shift
+	refused "$vmm" "$@"
+	((status == 2)) || fail "exit status $status, not 2: $*"
+	contains "$output" "$pattern"
+}
+
+usage 'usage: faultline-vmm VERB'
+usage 'fly: no such verb' fly
+usage '--wings: no such option' run --wings
+usage '--memory: SIZE: lots' run --memory lots
+usage '--memory: wants a value: SIZE' run --memory
+usage '--accel: auto\|kvm\|thread: abacus' run --accel abacus
+usage '--vcpus: wants 1 to 64' run --vcpus 65
+usage '--json=yes: takes no value' run --json=yes
+usage 'one word too many' run here
+usage 'command "paint": no such command' run --command paint
+usage 'command "stamp:blue": no such option "blue"' run --command stamp:blue
+usage 'command "stamp:fill=101": number out of range in "fill"' run --command stamp:fill=101
+usage 'command "verify:stride": wrong form of option "stride"' run --command verify:stride
+usage 'command "verify:rounds=1": no such option "rounds"' run --command verify:rounds=1
+usage 'wants discard:GPA,LEN' run --command discard:4M
+usage 'missing: DIR' restore --eager
+usage 'wants one of --uffd SOCKET, --eager and --inside' restore "$tmp"
+usage 'wants one of' restore "$tmp" --eager --inside
+usage 'control PATH is missing' snapshot "$tmp/s"
+usage 'missing' control --control "$tmp/c"
+
+for verb in run snapshot restore control; do
+	contains "$("$vmm" $verb --help)" "usage: faultline-vmm $verb"
+done
+contains "$("$vmm" run --help)" 'stamp    write self-describing pages'
+contains "$("$vmm" --version)" '^faultline-vmm [0-9]'
+
+fails() { # PATTERN ARGUMENT... - status 1
+	local pattern=$1
+	shift
+	refused "$vmm" "$@"
+	((status == 1)) || fail "exit status $status, not 1: $*"
+	contains "$output" "$pattern"
+}
+
+fails 'memory size 1048576: wants 4M to 64G' run --memory 1M
+fails 'memory size 4194305: wants' run --memory 4194305
+fails 'discard of gpa 0x0: the payload lives below' run --accel thread --command discard:0,4K
+fails 'discard of gpa 0x10000000, .*not inside guest memory' \
+	run --accel thread --command discard:256M,4K
+fails 'discard of gpa 0x200001, .*not whole pages' run --accel thread --command discard:0x200001,4K
+fails 'control socket .*/none: No such file' snapshot --control "$tmp/none" "$tmp/s"
+fails 'refused: a machine.s churn area' run --accel thread --memory 4M --command churn:pages=4,rounds=1 \
+	--command churn:pages=5,rounds=1

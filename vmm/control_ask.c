@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* The asking end of the control socket. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "control.h"
+#include "report.h"
+#include "util.h"
+
+static int dial(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd, err;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return vmm_fail(ENAMETOOLONG, "control socket %s: the path is too long", path);
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+		return fd;
+	err = errno;
+	vmm_close_fd(&fd);
+	return vmm_fail(err, "control socket %s: %s", path, strerror(err));
+}
+
+static int send_line(int fd, json_t *request)
+{
+	AUTO_FREE char *text = json_dumps(request, JSON_COMPACT);
+	int ret = text ? vmm_write_all(fd, text, strlen(text)) : -ENOMEM;
+
+	return ret ? ret : vmm_write_all(fd, "\n", 1);
+}
+
+static int show(const char *path, const json_t *answer, bool json)
+{
+	const char *error = json_string_value(json_object_get(answer, "error"));
+
+	if (!json_is_object(answer))
+		return vmm_fail(EPROTO, "control socket %s: closed without an answer", path);
+	if (json || !json_object_get(answer, "mismatches")) {
+		json_dumpf(answer, stdout, JSON_COMPACT);
+		putchar('\n');
+	} else if (json_object_get(answer, "first_mismatch")) {
+		vmm_report_print(answer);
+	} else {
+		json_dumpf(answer, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	if (!json_is_true(json_object_get(answer, "ok")))
+		return vmm_fail(EIO, "%s", error ? error : "refused");
+	/* A command's answer tells its mismatches: they are a failure. */
+	if (json_object_get(answer, "first_mismatch") &&
+	    json_integer_value(json_object_get(answer, "mismatches")))
+		return vmm_fail(EIO, "the guest found pages that are not what was written");
+	return 0;
+}
+
+int vmm_control_ask(const char *path, json_t *request, bool json)
+{
+	int fd = dial(path);
+	FILE *stream;
+	json_t *answer;
+	int ret;
+
+	if (fd < 0) {
+		json_decref(request);
+		return fd;
+	}
+	ret = send_line(fd, request);
+	json_decref(request);
+	stream = ret ? NULL : fdopen(fd, "r");
+	if (!stream) {
+		close(fd);
+		return vmm_fail(EIO, "control socket %s: the request could not be sent", path);
+	}
+	answer = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
+	ret = show(path, answer, json);
+	json_decref(answer);
+	fclose(stream);
+	return ret;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* Operations on the machine as a whole: commands, their end, discards. */
+#include <errno.h>
+#include <string.h>
+
+#include "machine.h"
+#include "util.h"
+
+static bool busy_locked(const struct vmm_machine *machine)
+{
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+		if (machine->vcpus[i].busy)
+			return true;
+	return false;
+}
+
+bool vmm_busy(struct vmm_machine *machine)
+{
+	bool busy;
+
+	pthread_mutex_lock(&machine->lock);
+	busy = busy_locked(machine);
+	pthread_mutex_unlock(&machine->lock);
+	return busy;
+}
+
+bool vmm_scripted(struct vmm_machine *machine)
+{
+	bool scripted;
+
+	pthread_mutex_lock(&machine->lock);
+	scripted = machine->scripted;
+	pthread_mutex_unlock(&machine->lock);
+	return scripted;
+}
+
+void vmm_set_scripted(struct vmm_machine *machine, bool scripted)
+{
+	pthread_mutex_lock(&machine->lock);
+	machine->scripted = scripted;
+	pthread_mutex_unlock(&machine->lock);
+}
+
+static int issue_locked(struct vmm_machine *machine, const struct vmm_command *cmd)
+{
+	if (machine->failure[0])
+		return vmm_fail(EIO, "command \"%s\": the machine has failed: %s", cmd->text,
+				machine->failure);
+	if (busy_locked(machine))
+		return vmm_fail(EBUSY, "command \"%s\": \"%s\" is still running", cmd->text,
+				machine->cmd.text);
+	machine->cmd = *cmd;
+	machine->cmd.payload.seq = ++machine->seq;
+	machine->issued_ns = vmm_now_ns();
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+		machine->vcpus[i].busy = true;
+	pthread_cond_broadcast(&machine->changed);
+	return 0;
+}
+
+int vmm_issue(struct vmm_machine *machine, const struct vmm_command *cmd)
+{
+	int ret;
+
+	pthread_mutex_lock(&machine->operation);
+	pthread_mutex_lock(&machine->lock);
+	ret = issue_locked(machine, cmd);
+	pthread_mutex_unlock(&machine->lock);
+	pthread_mutex_unlock(&machine->operation);
+	return ret;
+}
+
+int vmm_wait(struct vmm_machine *machine)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&machine->lock);
+	while (busy_locked(machine) && !machine->failure[0] && !machine->quit)
+		pthread_cond_wait(&machine->changed, &machine->lock);
+	if (machine->failure[0])
+		ret = vmm_fail(EIO, "%s", machine->failure);
+	else if (busy_locked(machine))
+		ret = vmm_fail(ECANCELED, "the machine ended before \"%s\" did", machine->cmd.text);
+	pthread_mutex_unlock(&machine->lock);
+	return ret;
+}
+
+void vmm_stop_command(struct vmm_machine *machine)
+{
+	uint64_t seq;
+
+	pthread_mutex_lock(&machine->operation);
+	pthread_mutex_lock(&machine->lock);
+	seq = busy_locked(machine) ? machine->cmd.payload.seq : 0;
+	pthread_mutex_unlock(&machine->lock);
+	for (unsigned int i = 0; seq && i < machine->nr_vcpus; i++)
+		__atomic_store_n(&vmm_mailbox(machine, i)->stop, seq, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&machine->operation);
+}
+
+uint64_t vmm_progress(struct vmm_machine *machine)
+{
+	uint64_t pages = 0;
+
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+		pages += __atomic_load_n(&vmm_mailbox(machine, i)->progress, __ATOMIC_RELAXED);
+	return pages;
+}
+
+/* Whether a later full stamp, or a later discard, has made the entry moot. */
+static bool moot(const struct payload_mailbox *mailbox, unsigned int entry)
+{
+	const struct payload_discard *old = &mailbox->discards[entry];
+
+	if (mailbox->stamp.fill >= 100 && mailbox->stamp.seq > old->seq)
+		return true;
+	for (unsigned int i = entry + 1; i < PAYLOAD_MAX_DISCARDS; i++) {
+		const struct payload_discard *d = &mailbox->discards[i];
+
+		if (d->state == PAYLOAD_DISCARD_ZERO && d->gpa <= old->gpa &&
+		    d->gpa + d->len_bytes >= old->gpa + old->len_bytes)
+			return true;
+	}
+	return false;
+}
+
+/* Only while no vCPU reads the list. */
+static void compact(struct payload_mailbox *mailbox)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < PAYLOAD_MAX_DISCARDS; i++) {
+		struct payload_discard d = mailbox->discards[i];
+		bool drop = d.state == PAYLOAD_DISCARD_FREE || moot(mailbox, i);
+
+		mailbox->discards[i].state = PAYLOAD_DISCARD_FREE;
+		if (!drop)
+			mailbox->discards[kept++] = d;
+	}
+}
+
+static struct payload_discard *free_slot(struct payload_mailbox *mailbox)
+{
+	for (unsigned int i = 0; i < PAYLOAD_MAX_DISCARDS; i++)
+		if (mailbox->discards[i].state == PAYLOAD_DISCARD_FREE)
+			return &mailbox->discards[i];
+	return NULL;
+}
+
+static void mark(struct vmm_machine *machine, struct payload_discard *slots[], uint32_t state)
+{
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+		__atomic_store_n(&slots[i]->state, state, __ATOMIC_RELEASE);
+}
+
+/* The list is full or the range is in the payload's own part: refused before anything is done. */
+static int take_slots(struct vmm_machine *machine, uint64_t gpa, uint64_t len, bool idle,
+		      struct payload_discard *slots[])
+{
+	if (gpa < PAYLOAD_FIRST_GPA)
+		return vmm_fail(EINVAL, "discard of gpa 0x%llx: the payload lives below 0x%x",
+				(unsigned long long)gpa, PAYLOAD_FIRST_GPA);
+	if (!vmm_memory_addr(&machine->memory, gpa, len))
+		return vmm_fail(EINVAL,
+				"discard of gpa 0x%llx, %llu bytes: not inside guest memory",
+				(unsigned long long)gpa, (unsigned long long)len);
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
+		struct payload_mailbox *mailbox = vmm_mailbox(machine, i);
+
+		if (idle)
+			compact(mailbox);
+		slots[i] = free_slot(mailbox);
+		if (!slots[i])
+			return vmm_fail(ENOSPC, "discard of gpa 0x%llx: at most %u ranges are kept",
+					(unsigned long long)gpa, PAYLOAD_MAX_DISCARDS);
+	}
+	return 0;
+}
+
+static int discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len, bool idle)
+{
+	struct payload_discard *slots[PAYLOAD_MAX_VCPUS];
+	int ret = take_slots(machine, gpa, len, idle, slots);
+
+	if (ret)
+		return ret;
+	machine->seq++;
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
+		slots[i]->gpa = gpa;
+		slots[i]->len_bytes = len;
+		slots[i]->seq = machine->seq;
+	}
+	mark(machine, slots, PAYLOAD_DISCARD_FLUX);
+	ret = vmm_memory_discard(&machine->memory, gpa, len);
+	mark(machine, slots, ret ? PAYLOAD_DISCARD_FREE : PAYLOAD_DISCARD_ZERO);
+	return ret;
+}
+
+int vmm_discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len)
+{
+	bool busy;
+	int ret;
+
+	pthread_mutex_lock(&machine->operation);
+	busy = vmm_busy(machine);
+	if (busy && machine->cmd.payload.op != PAYLOAD_OP_VERIFY)
+		ret = vmm_fail(EBUSY, "discard of gpa 0x%llx: \"%s\" is writing memory",
+			       (unsigned long long)gpa, machine->cmd.text);
+	else
+		ret = discard(machine, gpa, len, !busy);
+	pthread_mutex_unlock(&machine->operation);
+	return ret;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine: memory, vCPUs, an accelerator, and the desk where vCPUs ask for
+ * work and report.
+ *
+ * Threads. Each vCPU has one thread. The main thread runs the commands of the
+ * command line, the control thread those of the socket; both act on the machine
+ * as a whole (issue, pause, snapshot, discard) only while holding `operation`.
+ *
+ * Locks, in this order: operation, then lock. `lock` guards every field below
+ * it and the fields of the vCPUs marked so, and is never held while guest
+ * memory is touched: guest memory may be supplied by another process.
+ */
+#ifndef FAULTLINE_VMM_MACHINE_H
+#define FAULTLINE_VMM_MACHINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "command.h"
+#include "memory.h"
+#include "payload/abi.h"
+#include "state.h"
+
+struct vmm_machine;
+
+struct vmm_vcpu {
+	struct vmm_machine *machine;
+	unsigned int index;
+	pthread_t thread;
+	bool started;
+	void *accel_data;
+	/* under machine->lock */
+	bool parked;
+	bool ended;
+	bool busy;      /* took a command and has not reported */
+	uint64_t taken; /* seq of the last command it took */
+	/* the vCPU's thread only */
+	char line[128];
+	unsigned int line_len;
+};
+
+/**
+ * struct vmm_accel_ops - what runs the vCPUs
+ * @size: of this struct, as the accelerator was compiled
+ * @version: VMM_ACCEL_VERSION
+ * @flags: VMM_ACCEL_*
+ * @name: as in --accel
+ * @open: make the virtual machine and its vCPUs over machine->memory
+ * @boot: put a vCPU at the payload's first instruction
+ * @run: the body of a vCPU's thread, until vmm_desk_in() says halt
+ * @kick: make a running vCPU come out soon; called with machine->lock held
+ * @save: append the state of all (parked) vCPUs
+ * @load: take it back
+ * @close: undo @open
+ */
+struct vmm_accel_ops {
+	uint32_t size;
+	uint32_t version;
+	uint32_t flags;
+	const char *name;
+	int (*open)(struct vmm_machine *machine);
+	int (*boot)(struct vmm_vcpu *vcpu);
+	int (*run)(struct vmm_vcpu *vcpu);
+	void (*kick)(struct vmm_vcpu *vcpu);
+	int (*save)(struct vmm_machine *machine, struct vmm_state_out *out);
+	int (*load)(struct vmm_machine *machine, const struct vmm_state *state);
+	void (*close)(struct vmm_machine *machine);
+};
+
+#define VMM_ACCEL_VERSION   1u
+#define VMM_ACCEL_KERNEL    1u /* the kernel itself touches guest memory to run it */
+#define VMM_ACCEL_REGISTERS 2u /* vCPUs can be saved at any instruction */
+
+extern const struct vmm_accel_ops vmm_accel_kvm;
+extern const struct vmm_accel_ops vmm_accel_thread;
+
+enum vmm_accel_choice { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_THREAD };
+extern const char *const vmm_accel_names[];
+
+/* When things happened, CLOCK_MONOTONIC in ns; 0 is not yet. */
+struct vmm_times {
+	uint64_t request;      /* main() was entered */
+	uint64_t memory_ready; /* mapped, and read or handed over */
+	uint64_t memslots_ns;  /* a duration: KVM_SET_USER_MEMORY_REGION, all */
+	uint64_t enter;        /* just before a vCPU ran for the first time (atomic) */
+	uint64_t first_exit;   /* a vCPU's first sign of having run (atomic) */
+};
+
+struct vmm_machine {
+	const struct vmm_accel_ops *accel;
+	void *accel_data;
+	struct vmm_memory memory;
+	unsigned int nr_vcpus;
+	struct vmm_vcpu *vcpus;
+	struct vmm_times times;
+	pthread_t signal_thread;
+	bool has_signals; /* signal_thread awaits SIGTERM: signals.c */
+	int wake_fd;      /* eventfd: a command ended, or the machine failed */
+	bool quiet;       /* no console, no notices */
+	pthread_mutex_t operation;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool pause; /* this and quit are also read without the lock, as hints: stored atomically */
+	bool quit;
+	bool held;              /* paused by the user: a snapshot leaves it so; under operation */
+	uint64_t seq;           /* of the last command or discard */
+	struct vmm_command cmd; /* the last one issued to the vCPUs */
+	bool scripted;          /* commands of the command line are still to come */
+	uint64_t issued_ns;     /* when cmd began, and when its last vCPU reported */
+	uint64_t ended_ns;
+	uint64_t mismatches; /* of all commands so far */
+	char failure[512];   /* the first thing that went wrong in a vCPU's thread */
+};
+
+/* machine.c */
+int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus);
+int vmm_machine_accel(struct vmm_machine *machine, enum vmm_accel_choice choice);
+int vmm_machine_start(struct vmm_machine *machine);
+int vmm_machine_pause(struct vmm_machine *machine);
+void vmm_machine_resume(struct vmm_machine *machine);
+void vmm_machine_fail(struct vmm_machine *machine, const char *text);
+void vmm_machine_quit(struct vmm_machine *machine);
+bool vmm_machine_failed(struct vmm_machine *machine);
+
+/*
+ * vmm_machine_stop() - end the vCPU threads. Return: 0, or -ETIMEDOUT when a
+ * vCPU waits for a page that nobody brings; its memory must then stay mapped.
+ */
+int vmm_machine_stop(struct vmm_machine *machine);
+void vmm_machine_free(struct vmm_machine *machine);
+
+/* desk.c: the host side of the payload's ports, called by vCPU threads */
+uint32_t vmm_desk_in(struct vmm_vcpu *vcpu, uint16_t port);
+void vmm_desk_out(struct vmm_vcpu *vcpu, uint16_t port, uint32_t value);
+
+/* vmm_desk_park() - wait out a pause. Return: true when the vCPU must end. */
+bool vmm_desk_park(struct vmm_vcpu *vcpu);
+void vmm_desk_entered(struct vmm_vcpu *vcpu);
+void vmm_desk_ran(struct vmm_vcpu *vcpu);
+
+/* issue.c: whole-machine operations */
+int vmm_issue(struct vmm_machine *machine, const struct vmm_command *cmd);
+bool vmm_busy(struct vmm_machine *machine);
+bool vmm_scripted(struct vmm_machine *machine);
+void vmm_set_scripted(struct vmm_machine *machine, bool scripted);
+int vmm_wait(struct vmm_machine *machine);
+void vmm_stop_command(struct vmm_machine *machine);
+int vmm_discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len);
+uint64_t vmm_progress(struct vmm_machine *machine);
+
+/* boot.c */
+int vmm_boot_memory(struct vmm_machine *machine);
+struct payload_mailbox *vmm_mailbox(const struct vmm_machine *machine, unsigned int vcpu);
+
+#endif
