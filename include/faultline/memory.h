@@ -331,7 +331,8 @@ struct fl_table;
  * @table: receives the table
  * @pages: fl_layout_pages()
  *
- * Return: 0; -ENOMEM, -EMFILE and what memfd_create(2), ftruncate(2) and mmap(2) return.
+ * Return: 0; -EFBIG for more pages than a file can have; -ENOMEM, -EMFILE and what
+ * memfd_create(2), ftruncate(2) and mmap(2) return.
  */
 FL_API int fl_table_new(struct fl_table **table, uint64_t pages);
 
@@ -341,6 +342,8 @@ FL_API int fl_table_new(struct fl_table **table, uint64_t pages);
  * @fd: its memfd; duplicated, the caller keeps his own
  * @pages: how many pages it must have
  * @err: receives the reason, or NULL
+ *
+ * Reads the whole table once, to refuse one with a cell that no transition makes.
  *
  * Return: 0; -EINVAL when @fd is not a sealed table of this version with @pages pages; -ENOMEM and
  * what fcntl(2), fstat(2) and mmap(2) return.
@@ -391,8 +394,12 @@ FL_API enum fl_claim fl_table_claim(struct fl_table *table, uint64_t page, enum 
  *	is REMOVED again)
  * @waiters: receives the bits of all who waited, to be woken, or NULL
  *
+ * Claims of zeros are all alike: one that was voided may end a later one of the same page, and
+ * takes over its waiters; the later one is then refused.
+ *
  * Return: 0; -ECANCELED when the page was removed meanwhile: the claim is void, what was fetched
- * must not be installed, and @waiters is 0 because fl_table_remove() returned them.
+ * must not be installed, and @waiters is 0 because fl_table_remove() returned them; -EINVAL for any
+ * other @claim or @state.
  */
 FL_API int fl_table_settle(struct fl_table *table, uint64_t page, enum fl_claim claim,
 			   enum fl_page_state state, unsigned int *waiters);
@@ -402,6 +409,10 @@ FL_API int fl_table_settle(struct fl_table *table, uint64_t page, enum fl_claim 
  * @table: the table
  * @page: the page
  * @claim: what the claim had returned: FL_CLAIM_FETCH or FL_CLAIM_ZERO
+ *
+ * To be asked before an install, which then must not run at the same time as fl_table_remove() and
+ * the reading of the event that led to it: one thread does both, or a lock of the caller's keeps
+ * them apart.
  *
  * Return: true while the page is pending by such a claim; false once it was removed.
  */
@@ -423,7 +434,10 @@ FL_API unsigned int fl_table_remove(struct fl_table *table, uint64_t page);
  * @table: the table
  * @page: the page
  *
- * For the thread that also took the page away from the guest (stale, or moved to a lower tier).
+ * For the thread that then takes the page away from the guest (stale, or moved to a lower tier): in
+ * this order, so that one who dies in between leaves nothing that reads as zeros, and with no
+ * install and no event of the page between the two. Not while a removal of the page is under way,
+ * nor while a fetch that was voided is: it could not be told from the fetch that follows.
  *
  * Return: 0; -EBUSY when the page is not PRESENT.
  */

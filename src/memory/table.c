@@ -4,9 +4,10 @@
  * processes agree by. Every transition is one compare-exchange (or exchange) of that byte; there
  * is no lock, and a thread that dies between two of them leaves a legal table behind.
  *
- *	ABSENT --claim--> PENDING                       REMOVED --claim--> PENDING + zeros due
- *	PENDING --claim--> PENDING + waiter bit         PENDING --settle--> PRESENT, POISONED,
- *ABSENT PRESENT --rearm--> ABSENT                       anything --remove--> REMOVED
+ *	claim	ABSENT -> PENDING; REMOVED -> PENDING, zeros due; PENDING -> one more waiter bit
+ *	settle	PENDING -> PRESENT, POISONED, or back to where the claim came from
+ *	remove	any -> REMOVED
+ *	rearm	PRESENT -> ABSENT
  *
  * Waiter bits are set by claim and taken by exactly one of settle and remove, in the same
  * operation that ends PENDING: a waiter is either in what was taken, or finds that it came late
@@ -14,11 +15,17 @@
  *
  * "Zeros are due" tells the two kinds of claim apart. When a page is removed under a fetch and
  * touched again, it is pending once more, but for zeros: the late fetch sees that it owns nothing
- * and its settle is refused. Two claims of the same kind cannot be told apart, so two rules stand:
- *   - one who removes, and one who checks fl_table_owns() and then installs, must not run at the
- *     same time: between the check and the install the page could be removed. A single thread
- *     that reads the events and installs keeps this by itself.
- *   - a page may be rearmed only when no voided fetch of it is still on its way.
+ * and its settle is refused. Two claims of the same kind cannot be told apart. For zeros that is no
+ * harm: either brings the same contents, and whoever settles gets the waiters. For fetches, and for
+ * what the table cannot see at all, callers keep rules (tests/model/page_world.h shows what comes
+ * of breaking each):
+ *   - Who removes, and who checks fl_table_owns() and then installs, exclude each other: between
+ *     the check and the install the page could be removed. A single thread that reads the events
+ *     and installs keeps this by itself.
+ *   - A page is rearmed only when no fetch of it that was voided is still on its way, and no
+ *     removal: the kernel may not have zapped yet what it reported.
+ *   - A page is rearmed first and taken away from the guest then, lest one who dies between leaves
+ *     a page that is present in the table and gone from the guest, which means zeros.
  *
  * Memory orders, by who must see what:
  *   - A joiner's claim (release) pairs with settle and remove (acquire): what it did to be woken,
@@ -26,8 +33,8 @@
  *     even when the bit is set already: a load alone would order nothing.
  *   - settle (release) pairs with claim, state and owns (acquire): who finds PRESENT sees the
  *     contents that were installed.
- *   - remove and rearm (release) pair with claim (acquire): the page has left the guest before
- *     somebody fills it anew.
+ *   - remove and rearm (release) pair with claim (acquire): what was done before, such as saving
+ *     the contents, is seen by whoever fills the page anew.
  *   - Every write to a cell is a read-modify-write, so it also continues the release sequences of
  *     those before it: settle synchronises with all joiners, not with the last one only.
  */

@@ -14,7 +14,7 @@ struct fl_table {
 	int fd;
 	uint64_t pages;
 	size_t map_len;
-	struct fl_table_header *map;
+	void *map;
 	uint8_t *cells;
 };
 

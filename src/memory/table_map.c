@@ -132,30 +132,33 @@ static int check_size(int fd, uint64_t pages, struct fl_error *err)
 	return 0;
 }
 
-static int check_header(const struct fl_table_header *header, uint64_t pages, struct fl_error *err)
+static int check_header(int fd, uint64_t pages, struct fl_error *err)
 {
-	if (header->magic != FL_TABLE_MAGIC)
+	struct fl_table_header header = {0};
+	ssize_t got = pread(fd, &header, sizeof(header), 0);
+
+	if (got < 0)
+		return fl_error_set(err, -errno, "page table: its header: %s", strerror(errno));
+	if (got != (ssize_t)sizeof(header) || header.magic != FL_TABLE_MAGIC)
 		return fl_error_set(err, -EINVAL, "page table: this memfd is something else");
-	if (header->version != FL_TABLE_VERSION || header->cells != FL_TABLE_CELLS)
+	if (header.version != FL_TABLE_VERSION || header.cells != FL_TABLE_CELLS)
 		return fl_error_set(err, -EINVAL,
 				    "page table: version %" PRIu32 ", but only %d is known",
-				    header->version, FL_TABLE_VERSION);
-	if (header->pages != pages)
+				    header.version, FL_TABLE_VERSION);
+	if (header.pages != pages)
 		return fl_error_set(err, -EINVAL,
 				    "page table: of %" PRIu64 " pages, but the guest has %" PRIu64,
-				    header->pages, pages);
+				    header.pages, pages);
 	return 0;
 }
 
-static int check_table(const struct fl_table *table, struct fl_error *err)
+static int check_cells(const struct fl_table *table, struct fl_error *err)
 {
 	uint64_t page = 0;
-	int rc = check_header(table->map, table->pages, err);
 
-	if (!rc && fl_table_damaged(table, &page))
-		rc = fl_error_set(err, -EINVAL, "page table: page %" PRIu64 " has no legal state",
-				  page);
-	return rc;
+	if (!fl_table_damaged(table, &page))
+		return 0;
+	return fl_error_set(err, -EINVAL, "page table: page %" PRIu64 " has no legal state", page);
 }
 
 int fl_table_attach(struct fl_table **table, int fd, uint64_t pages, struct fl_error *err)
@@ -164,6 +167,8 @@ int fl_table_attach(struct fl_table **table, int fd, uint64_t pages, struct fl_e
 	struct fl_table *made;
 	int rc = check_size(fd, pages, err);
 
+	if (!rc)
+		rc = check_header(fd, pages, err);
 	if (rc)
 		return rc;
 	own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -173,7 +178,7 @@ int fl_table_attach(struct fl_table **table, int fd, uint64_t pages, struct fl_e
 	if (rc)
 		return fl_error_set(err, rc, "page table: %s", strerror(-rc));
 	(void)fl_fd_take(&own);
-	rc = check_table(made, err);
+	rc = check_cells(made, err);
 	if (rc) {
 		fl_table_free(made);
 		return rc;

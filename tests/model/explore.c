@@ -166,7 +166,7 @@ static bool search_all(struct search *search, void *scratch, struct explore_resu
 static bool check_ends(const struct search *search, struct explore_result *result)
 {
 	const struct explore_world *world = search->world;
-	bool *ends = calloc(search->count, sizeof(*ends));
+	bool *ends = calloc(search->room, sizeof(*ends));
 	bool changed = true;
 
 	if (!ends)
