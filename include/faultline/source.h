@@ -158,7 +158,8 @@ struct fl_source {
  * @flags: FL_FILE_*
  * @err: receives the reason, naming @path, or NULL
  *
- * What the page cache holds is answered at once (preadv2(2) with RWF_NOWAIT); the rest is read by
+ * What the page cache holds is answered at once (preadv2(2) with RWF_NOWAIT), and so is a file of
+ * tmpfs or hugetlbfs, which waits for swap at worst; the rest is read by
  * io_uring, or by a few threads where that is refused. Holes (lseek(2) SEEK_HOLE) are found when
  * the file is opened and are zeros without a read. A read that ends before its length is an error
  * (-ENODATA): a file that was cut while served never turns into zeros, neither by its reads nor by

@@ -16,10 +16,12 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 static struct fl_file *to_file(struct fl_source *source)
 {
@@ -108,6 +110,15 @@ static int image_length(int fd, const char *path, uint64_t *length, struct fl_er
 	return 0;
 }
 
+/* These know no RWF_NOWAIT, and do not need it: what they have is in memory. */
+static bool is_in_memory(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
+					 fs.f_type == HUGETLBFS_MAGIC);
+}
+
 int fl_source_file_open(struct fl_source **source, const char *path, unsigned int flags,
 			struct fl_error *err)
 {
@@ -133,6 +144,7 @@ int fl_source_file_open(struct fl_source **source, const char *path, unsigned in
 	file->fd = fl_fd_take(&fd);
 	file->flags = flags;
 	file->length = length;
+	file->in_memory = is_in_memory(file->fd);
 	*source = &file->head;
 	return 0;
 }

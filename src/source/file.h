@@ -22,6 +22,7 @@ struct fl_file {
 	int fd;
 	unsigned int flags;
 	uint64_t length;
+	bool in_memory; /* tmpfs and its like: a read never waits for a device, but for swap */
 	struct fl_extents extents;
 };
 

@@ -4,7 +4,9 @@
  * Reading a file. Theory of operation
  *
  * attempt() is one preadv2(2) with RWF_NOWAIT: it copies what the page cache holds, and gives up
- * where a device would have to be waited for. A file system without RWF_NOWAIT says so once.
+ * where a device would have to be waited for. A file system without RWF_NOWAIT says so once; one
+ * that keeps its files in memory (tmpfs, hugetlbfs) is read without that flag, and waits for swap
+ * only, which whoever puts snapshots there has chosen.
  *
  * What is submitted goes to a back-end: io_uring (file_uring.c), or, where that is refused or not
  * wanted, a few threads of the queue's own (file_threads.c). The back-end is made by the first
@@ -44,7 +46,8 @@ static int file_attempt(struct fl_queue *head, void *buf, uint64_t len_bytes, ui
 
 	if (queue->never_at_once)
 		return -EAGAIN;
-	got = preadv2(queue->file->fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
+	got = preadv2(queue->file->fd, &iov, 1, (off_t)offset,
+		      queue->file->in_memory ? 0 : RWF_NOWAIT);
 	if (got >= 0 && (uint64_t)got == len_bytes)
 		return 0;
 	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))

@@ -342,12 +342,32 @@ static void what_the_page_cache_holds_is_answered_at_once(void **state)
 	if (knows) {
 		assert_int_equal(fl_queue_try(queue, buf, MIB, 0), 0);
 		assert_filled(buf, MIB, 0, SEED);
+		/* Half an answer is none. */
+		assert_int_equal(fl_queue_try(queue, buf, 16, MIB - 8), -EAGAIN);
+		assert_int_equal(fl_queue_try(queue, buf, 8, MIB - 8), 0);
 		assert_null(backend_of(queue));
 	}
 	fl_queue_close(queue);
 	fl_source_close(source);
 	close(fd);
 	SKIP_UNLESS(knows, "other", "no RWF_NOWAIT on /var/tmp");
+}
+
+static void a_file_in_memory_is_answered_at_once(void **state)
+{
+	int fd = test_image(MIB, SEED);
+	struct fl_source *source = source_of_fd(fd, 0);
+	struct fl_queue *queue = queue_of(source, 1);
+	static char buf[MIB];
+
+	(void)state;
+	assert_int_equal(fl_queue_try(queue, buf, MIB, 0), 0);
+	assert_filled(buf, MIB, 0, SEED);
+	assert_int_equal(fl_queue_try(queue, buf, 16, MIB - 8), -EAGAIN);
+	assert_null(backend_of(queue));
+	fl_queue_close(queue);
+	fl_source_close(source);
+	close(fd);
 }
 
 static void what_it_does_not_hold_is_submitted(void **state)
@@ -638,6 +658,7 @@ int main(void)
 		BOTH(an_error_of_the_device_is_told),
 		BOTH(nothing_is_allocated_per_read),
 		cmocka_unit_test(what_the_page_cache_holds_is_answered_at_once),
+		cmocka_unit_test(a_file_in_memory_is_answered_at_once),
 		BOTH(what_it_does_not_hold_is_submitted),
 		BOTH(closing_with_reads_in_flight),
 		BOTH(closing_with_what_nobody_reaped),

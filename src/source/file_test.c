@@ -3,6 +3,7 @@
 /* Opening files, their holes, and files that are cut while open. */
 
 #include "source/reads_test.h"
+#include "source/file.h"
 
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -63,6 +64,8 @@ static void a_file_is_read_whole_and_only_so_far(void **state)
 	assert_non_null(buf);
 	assert_int_equal(fl_source_length(source), length);
 	assert_string_equal(source->ops->name, "file");
+	/* Left non-blocking, io_uring would answer -EAGAIN for what is not cached. */
+	assert_int_equal(fcntl(((struct fl_file *)source)->fd, F_GETFL) & O_NONBLOCK, 0);
 	assert_int_equal(fl_source_read(source, buf, length, 0), 0);
 	assert_filled(buf, length, 0, SEED);
 	assert_int_equal(fl_source_read(source, buf, 16, 2 * PAGE - 8), 0);

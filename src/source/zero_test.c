@@ -111,6 +111,27 @@ static void a_depth_out_of_range_is_refused(void **state)
 	fl_queue_close(queue);
 }
 
+static int fail_at_once(struct fl_queue *queue, void *buf, uint64_t len_bytes, uint64_t offset)
+{
+	(void)queue;
+	(void)buf;
+	(void)len_bytes;
+	(void)offset;
+	return -EIO;
+}
+
+/* Whatever a kind of source answers: what a read fails with is told by its done(). */
+static void a_try_that_fails_is_to_be_submitted(void **state)
+{
+	static const struct fl_queue_ops ops = {
+		.size = sizeof(ops), .version = FL_QUEUE_OPS_VERSION, .attempt = fail_at_once};
+	struct fl_queue queue = {.ops = &ops};
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(fl_queue_try(&queue, buf, sizeof(buf), 0), -EAGAIN);
+}
+
 static void closing_nothing_is_fine(void **state)
 {
 	(void)state;
@@ -129,6 +150,7 @@ int main(void)
 		TEST(a_done_that_submits_does_not_hold_reap),
 		TEST(reading_without_a_loop),
 		TEST(a_depth_out_of_range_is_refused),
+		cmocka_unit_test(a_try_that_fails_is_to_be_submitted),
 		cmocka_unit_test(closing_nothing_is_fine),
 	};
 
