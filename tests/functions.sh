@@ -117,9 +117,10 @@ listening_or_ended() {
 	is_listening "$2" || has_ended "$1"
 }
 
-# serve NAME SOCKET [OPTION...] - starts `faultline serve` and waits until it listens
+# serve NAME SOCKET [OPTION...] - starts `faultline serve` and waits until it listens; its control
+# socket is $tmp/NAME.control unless an option says otherwise
 serve() {
-	start "$1" "$BUILD/faultline" serve --socket "${@:2}"
+	start "$1" "$BUILD/faultline" serve --control "$tmp/$1.control" --socket "${@:2}"
 	wait_for 20 listening_or_ended "$1" "$2"
 	running "$1" || fail "faultline serve ended at once"
 }

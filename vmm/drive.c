@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "control.h"
 #include "inside.h"
@@ -127,6 +128,20 @@ static void print_times(const struct vmm_drive *drive, const json_t *times)
 	       json_real_value(json_object_get(times, "enter_us")) / 1e3, slots / 1e3);
 }
 
+static json_int_t verified(const json_t *results)
+{
+	json_int_t pages = 0;
+
+	for (size_t i = 0; i < json_array_size(results); i++) {
+		const json_t *result = json_array_get(results, i);
+		const char *command = json_string_value(json_object_get(result, "command"));
+
+		if (command && !strncmp(command, "verify", strlen("verify")))
+			pages += json_integer_value(json_object_get(result, "pages"));
+	}
+	return pages;
+}
+
 static void report(const struct vmm_drive *drive, json_t *results, int status)
 {
 	struct vmm_machine *machine = drive->machine;
@@ -145,6 +160,7 @@ static void report(const struct vmm_drive *drive, json_t *results, int status)
 			(json_int_t)vmm_layout_bytes(&machine->memory.layout), "mismatches",
 			(json_int_t)machine->mismatches, "exit_status", status, "commands",
 			results);
+	json_object_set_new(all, "pages_verified", json_integer(verified(results)));
 	json_object_set_new(all, "page_size",
 			    json_integer((json_int_t)machine->memory.layout.regions[0].page_size));
 	if (drive->how)

@@ -107,6 +107,11 @@ uint64_t vmm_progress(struct vmm_machine *machine)
 	return pages;
 }
 
+/*
+ * The discards. Every mailbox holds the same list, so that a vCPU reads its own; one slot number is
+ * good for all of them.
+ */
+
 /* Whether a later full stamp, or a later discard, has made the entry moot. */
 static bool moot(const struct payload_mailbox *mailbox, unsigned int entry)
 {
@@ -124,38 +129,56 @@ static bool moot(const struct payload_mailbox *mailbox, unsigned int entry)
 	return false;
 }
 
-/* Only while no vCPU reads the list. */
-static void compact(struct payload_mailbox *mailbox)
+/* Only while no vCPU reads the lists. */
+static void compact(struct vmm_machine *machine)
 {
+	struct payload_mailbox *first = vmm_mailbox(machine, 0);
 	unsigned int kept = 0;
 
 	for (unsigned int i = 0; i < PAYLOAD_MAX_DISCARDS; i++) {
-		struct payload_discard d = mailbox->discards[i];
-		bool drop = d.state == PAYLOAD_DISCARD_FREE || moot(mailbox, i);
+		struct payload_discard d = first->discards[i];
+		bool drop = d.state == PAYLOAD_DISCARD_FREE || moot(first, i);
 
-		mailbox->discards[i].state = PAYLOAD_DISCARD_FREE;
+		first->discards[i].state = PAYLOAD_DISCARD_FREE;
 		if (!drop)
-			mailbox->discards[kept++] = d;
+			first->discards[kept++] = d;
+	}
+	for (unsigned int i = 1; i < machine->nr_vcpus; i++)
+		memcpy(vmm_mailbox(machine, i)->discards, first->discards, sizeof(first->discards));
+}
+
+/* Return: a slot number, PAYLOAD_MAX_DISCARDS when there is none. */
+static unsigned int free_slot(const struct vmm_machine *machine)
+{
+	const struct payload_mailbox *first = vmm_mailbox(machine, 0);
+	unsigned int slot = 0;
+
+	while (slot < PAYLOAD_MAX_DISCARDS && first->discards[slot].state != PAYLOAD_DISCARD_FREE)
+		slot++;
+	return slot;
+}
+
+static void mark(struct vmm_machine *machine, unsigned int slot, uint32_t state)
+{
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+		__atomic_store_n(&vmm_mailbox(machine, i)->discards[slot].state, state,
+				 __ATOMIC_RELEASE);
+}
+
+/* Nobody reads a slot that is free, so its other fields may be plain. */
+static void fill_slot(struct vmm_machine *machine, unsigned int slot, uint64_t gpa, uint64_t len)
+{
+	machine->seq++;
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
+		struct payload_discard *d = &vmm_mailbox(machine, i)->discards[slot];
+
+		d->gpa = gpa;
+		d->len_bytes = len;
+		d->seq = machine->seq;
 	}
 }
 
-static struct payload_discard *free_slot(struct payload_mailbox *mailbox)
-{
-	for (unsigned int i = 0; i < PAYLOAD_MAX_DISCARDS; i++)
-		if (mailbox->discards[i].state == PAYLOAD_DISCARD_FREE)
-			return &mailbox->discards[i];
-	return NULL;
-}
-
-static void mark(struct vmm_machine *machine, struct payload_discard *slots[], uint32_t state)
-{
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
-		__atomic_store_n(&slots[i]->state, state, __ATOMIC_RELEASE);
-}
-
-/* The list is full or the range is in the payload's own part: refused before anything is done. */
-static int take_slots(struct vmm_machine *machine, uint64_t gpa, uint64_t len, bool idle,
-		      struct payload_discard *slots[])
+static int check_range(const struct vmm_machine *machine, uint64_t gpa, uint64_t len)
 {
 	if (gpa < PAYLOAD_FIRST_GPA)
 		return vmm_fail(EINVAL, "discard of gpa 0x%llx: the payload lives below 0x%x",
@@ -164,35 +187,26 @@ static int take_slots(struct vmm_machine *machine, uint64_t gpa, uint64_t len, b
 		return vmm_fail(EINVAL,
 				"discard of gpa 0x%llx, %llu bytes: not inside guest memory",
 				(unsigned long long)gpa, (unsigned long long)len);
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
-		struct payload_mailbox *mailbox = vmm_mailbox(machine, i);
-
-		if (idle)
-			compact(mailbox);
-		slots[i] = free_slot(mailbox);
-		if (!slots[i])
-			return vmm_fail(ENOSPC, "discard of gpa 0x%llx: at most %u ranges are kept",
-					(unsigned long long)gpa, PAYLOAD_MAX_DISCARDS);
-	}
 	return 0;
 }
 
 static int discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len, bool idle)
 {
-	struct payload_discard *slots[PAYLOAD_MAX_VCPUS];
-	int ret = take_slots(machine, gpa, len, idle, slots);
+	unsigned int slot;
+	int ret = check_range(machine, gpa, len);
 
 	if (ret)
 		return ret;
-	machine->seq++;
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
-		slots[i]->gpa = gpa;
-		slots[i]->len_bytes = len;
-		slots[i]->seq = machine->seq;
-	}
-	mark(machine, slots, PAYLOAD_DISCARD_FLUX);
+	if (idle)
+		compact(machine);
+	slot = free_slot(machine);
+	if (slot == PAYLOAD_MAX_DISCARDS)
+		return vmm_fail(ENOSPC, "discard of gpa 0x%llx: at most %u ranges are kept",
+				(unsigned long long)gpa, PAYLOAD_MAX_DISCARDS);
+	fill_slot(machine, slot, gpa, len);
+	mark(machine, slot, PAYLOAD_DISCARD_FLUX);
 	ret = vmm_memory_discard(&machine->memory, gpa, len);
-	mark(machine, slots, ret ? PAYLOAD_DISCARD_FREE : PAYLOAD_DISCARD_ZERO);
+	mark(machine, slot, ret ? PAYLOAD_DISCARD_FREE : PAYLOAD_DISCARD_ZERO);
 	return ret;
 }
 

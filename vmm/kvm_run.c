@@ -117,9 +117,12 @@ static int unexpected(const struct vmm_vcpu *vcpu, const struct kvm_run *run)
 	case KVM_EXIT_SHUTDOWN:
 		return vmm_fail(EIO, "vCPU %u: triple fault at rip 0x%llx", vcpu->index, regs.rip);
 	case KVM_EXIT_MMIO:
-		return vmm_fail(EIO,
-				"vCPU %u: touched gpa 0x%llx, which is no memory, at rip 0x%llx",
-				vcpu->index, run->mmio.phys_addr, regs.rip);
+		return vmm_fail(EIO, "vCPU %u: touched gpa 0x%llx, %s, at rip 0x%llx", vcpu->index,
+				run->mmio.phys_addr,
+				vmm_memory_addr(&vcpu->machine->memory, run->mmio.phys_addr, 1)
+					? "whose page is lost"
+					: "which is no memory",
+				regs.rip);
 	case KVM_EXIT_INTERNAL_ERROR:
 		return vmm_fail(EIO, "vCPU %u: KVM internal error %u at rip 0x%llx", vcpu->index,
 				run->internal.suberror, regs.rip);

@@ -25,7 +25,9 @@ int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus)
 	pthread_cond_init(&machine->changed, NULL);
 	machine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	machine->vcpus = calloc(nr_vcpus, sizeof(*machine->vcpus));
-	if (machine->wake_fd < 0 || !machine->vcpus)
+	if (!machine->vcpus)
+		return vmm_fail(ENOMEM, "make a machine: no memory");
+	if (machine->wake_fd < 0)
 		return vmm_fail(errno, "make a machine: %s", strerror(errno));
 	machine->nr_vcpus = nr_vcpus;
 	for (unsigned int i = 0; i < nr_vcpus; i++) {

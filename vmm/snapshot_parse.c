@@ -73,7 +73,7 @@ static int load(const struct parser *p, const char *text, size_t len, uint64_t v
 		json_t **root)
 {
 	json_error_t error;
-	uint64_t got;
+	uint64_t got = 0;
 	int ret;
 
 	if (len > VMM_JSON_MAX_BYTES)

@@ -57,10 +57,10 @@ static int demand(const struct bench_options *options, unsigned int threads,
 {
 	size_t len = (options->quick ? 8 : 64) * MIB;
 	struct bench_touch touch = {.threads = threads, .random = true};
-	double ours[ROUNDS_MAX], bare[ROUNDS_MAX];
+	double ours[ROUNDS_MAX] = {0}, bare[ROUNDS_MAX] = {0};
 	struct fl_pager_options how;
 	struct bench_image image;
-	struct bench_times times;
+	struct bench_times times = {0};
 	int code = bench_image_open(&image, len, err);
 
 	fl_pager_options_init(&how);
@@ -143,7 +143,7 @@ static int fill(const struct bench_options *options, struct bench_result *result
 		struct fl_error *err)
 {
 	size_t len = (size_t)(options->quick ? 128 : 1024) * MIB;
-	double ours[ROUNDS_MAX], bare[ROUNDS_MAX];
+	double ours[ROUNDS_MAX] = {0}, bare[ROUNDS_MAX] = {0};
 	struct bench_image image;
 	int code = bench_image_open(&image, len, err);
 
@@ -161,26 +161,33 @@ static int fill(const struct bench_options *options, struct bench_result *result
 	return 0;
 }
 
+static double pages_per_ms(size_t len, const struct bench_times *times)
+{
+	size_t pages = len / PAGE;
+
+	return (double)pages / times->total_ns * 1e6;
+}
+
 static int around(const struct bench_options *options, struct bench_result *result,
 		  struct fl_error *err)
 {
 	size_t len = (options->quick ? 16 : 128) * MIB;
 	struct bench_touch touch = {.threads = 1};
-	double with[ROUNDS_MAX], without[ROUNDS_MAX];
+	double with[ROUNDS_MAX] = {0}, without[ROUNDS_MAX] = {0};
 	struct fl_pager_options how;
 	struct bench_image image;
-	struct bench_times times;
+	struct bench_times times = {0};
 	int code = bench_image_open(&image, len, err);
 
 	fl_pager_options_init(&how);
 	for (unsigned int i = 0; i < options->rounds && !code; i++) {
 		how.around_bytes = 0;
 		code = round_ours(&image, len, &touch, &how, &times, NULL, err);
-		without[i] = (double)(len / PAGE) / times.total_ns * 1e6;
+		without[i] = pages_per_ms(len, &times);
 		how.around_bytes = FL_AROUND_DEFAULT;
 		if (!code)
 			code = round_ours(&image, len, &touch, &how, &times, NULL, err);
-		with[i] = (double)(len / PAGE) / times.total_ns * 1e6;
+		with[i] = pages_per_ms(len, &times);
 	}
 	bench_image_close(&image);
 	if (code < 0)
@@ -206,8 +213,8 @@ static int record_and_replay(struct bench_image *image, size_t len, double *reco
 {
 	struct bench_touch touch = {.threads = 1, .random = true, .work = 1};
 	struct fl_pager_options how;
-	struct fl_pager_stats stats;
-	struct bench_times times;
+	struct fl_pager_stats stats = {0};
+	struct bench_times times = {0};
 	struct fl_wset *set;
 	int code = fl_wset_new(&set, len, PAGE);
 
@@ -232,7 +239,7 @@ static int replay(const struct bench_options *options, struct bench_result *resu
 		  struct fl_error *err)
 {
 	size_t len = (options->quick ? 16 : 64) * MIB;
-	double recorded[ROUNDS_MAX], replayed[ROUNDS_MAX];
+	double recorded[ROUNDS_MAX] = {0}, replayed[ROUNDS_MAX] = {0};
 	struct bench_image image;
 	int code = bench_image_open(&image, len, err);
 

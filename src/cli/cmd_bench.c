@@ -40,11 +40,7 @@ static int run_one(const struct bench *bench, const struct bench_options *option
 {
 	struct bench_result result = {0};
 	struct fl_error err = {0};
-	int code;
-
-	if (!options->json && isatty(STDERR_FILENO))
-		(void)fprintf(stderr, "%s ...\r", bench->name);
-	code = bench->run(options, &result, &err);
+	int code = bench->run(options, &result, &err);
 	if (code < 0) {
 		(void)fprintf(stderr, "faultline bench: %s: %s\n", bench->name,
 			      err.text[0] ? err.text : strerror(-code));

@@ -9,6 +9,8 @@
 #include "memory/table.h"
 
 #include <endian.h>
+#include <errno.h>
+#include <unistd.h>
 
 #define WORD_CELLS 8
 #define EACH(byte) ((byte)*0x0101010101010101ULL) /* the same byte in each lane of a word */
@@ -117,13 +119,11 @@ _Static_assert(FL_ABSENT == 0 && FL_PENDING == 1 && FL_PRESENT == 2 && FL_REMOVE
 		       FL_POISONED == FL_CELL_POISONED,
 	       "tally_word() reads states bit by bit");
 
-void fl_table_count(const struct fl_table *table, uint64_t counts[FL_PAGE_STATES])
+static void count_part(const struct fl_table *table, uint64_t page, uint64_t end,
+		       uint64_t counts[FL_PAGE_STATES])
 {
-	uint64_t whole = table->pages / WORD_CELLS * WORD_CELLS;
-	uint64_t page = 0;
+	uint64_t whole = end / WORD_CELLS * WORD_CELLS;
 
-	for (int state = 0; state < FL_PAGE_STATES; state++)
-		counts[state] = 0;
 	while (page < whole) {
 		struct tally tally = {0};
 
@@ -132,12 +132,42 @@ void fl_table_count(const struct fl_table *table, uint64_t counts[FL_PAGE_STATES
 			tally_word(&tally, load_word(table, page));
 		add_tally(counts, &tally);
 	}
-	for (; page < table->pages; page++) {
+	for (; page < end; page++) {
 		struct tally tally = {0};
 
 		tally_word(&tally, load_cell(table, page));
 		add_tally(counts, &tally);
 	}
+}
+
+/*
+ * The next part of the table that was ever written, from *page to *end. What was not is a hole of
+ * the memfd: every page ABSENT, and a look at it would only make the kernel fill it in. It begins
+ * and ends between pages of memory, and so between words.
+ */
+static bool written_part(const struct fl_table *table, uint64_t *page, uint64_t *end)
+{
+	off_t from = lseek(table->fd, (off_t)(FL_TABLE_CELLS + *page), SEEK_DATA);
+	off_t to;
+
+	*end = table->pages;
+	if (from < 0)
+		return errno != ENXIO && *page < table->pages;
+	to = lseek(table->fd, from, SEEK_HOLE);
+	*page = (uint64_t)from - FL_TABLE_CELLS;
+	if (to > from && (uint64_t)to - FL_TABLE_CELLS < *end)
+		*end = (uint64_t)to - FL_TABLE_CELLS;
+	return *page < table->pages;
+}
+
+void fl_table_count(const struct fl_table *table, uint64_t counts[FL_PAGE_STATES])
+{
+	uint64_t page = 0, end;
+
+	for (int state = 0; state < FL_PAGE_STATES; state++)
+		counts[state] = 0;
+	for (; written_part(table, &page, &end); page = end)
+		count_part(table, page, end, counts);
 	counts[FL_ABSENT] = table->pages - counts[FL_PENDING] - counts[FL_PRESENT] -
 			    counts[FL_REMOVED] - counts[FL_POISONED];
 }

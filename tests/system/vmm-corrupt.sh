@@ -43,3 +43,13 @@ dd if="$tmp/one/memory" of="$tmp/one/memory" bs=4096 skip=1000 seek=1001 count=1
 	status=none
 refused "$vmm" restore "$tmp/one" --eager --accel thread --command verify
 contains "$output" 'page at gpa 0x3e9000, byte 8: want 0x00000000003e9000, got 0x00000000003e8000'
+
+# churn checks what it finds before it writes: a counter that went back is seen, and a verify too.
+"$vmm" run --accel thread --memory 16M --command stamp --command churn:pages=8,rounds=3 \
+	--snapshot "$tmp/c" >/dev/null
+"$vmm" restore "$tmp/c" --eager --accel thread --command churn:rounds=2 --command verify >/dev/null
+spoil "$tmp/c/memory" $((0xffa000 + 24))
+for command in churn:rounds=2 verify:random; do
+	refused "$vmm" restore "$tmp/c" --eager --accel thread --command $command
+	contains "$output" 'page at gpa 0xffa000, byte 24: want 0x0000000000000003, got 0x0000000000000042'
+done

@@ -21,7 +21,13 @@ for accel in $(accels); do
 	clean "$dir.json"
 	refused "$vmm" restore "$dir" --eager --accel "$accel" --command discard:4M,4K
 	contains "$output" 'not whole pages of a region'
-	! "$BUILD/tests/require" uffd >/dev/null && continue
+	"$BUILD/tests/require" uffd >/dev/null || continue
 	"$vmm" restore "$dir" --inside --trap uffd --accel "$accel" --json --command verify:random >"$dir.json"
 	clean "$dir.json"
+	serve daemon "$tmp/socket" --memory "$dir/memory"
+	"$vmm" restore "$dir" --uffd "$tmp/socket" --accel "$accel" --json --command verify:pages=9 \
+		--command discard:4M,2M --command verify:random >"$dir.json"
+	clean "$dir.json"
+	[[ $(value "$dir.json" '.commands[1].zero') = 1024 ]] || fail "the discarded page came back"
+	stop daemon
 done

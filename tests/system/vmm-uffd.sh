@@ -10,6 +10,7 @@ requires uffd
 lazily() { # ACCEL OPTION... - restores $tmp/ACCEL through the daemon, into $tmp/r
 	"$vmm" restore "$tmp/$1" --uffd "$tmp/socket" --accel "$1" --json "${@:2}" >"$tmp/r" 2>"$tmp/r.err"
 	clean "$tmp/r"
+	[[ $(value "$tmp/r" '.pages_verified > 0') = true ]] || fail "nothing was verified"
 	[[ $(value "$tmp/r" .how) = uffd ]] || fail "how: $(cat "$tmp/r")"
 }
 
