@@ -47,7 +47,9 @@ FL_API int fl_wset_new(struct fl_wset **set, uint64_t image_len, uint64_t page_s
  * @set: a set made by fl_wset_new()
  * @offset: any byte of the page, in the image
  *
- * Return: 0; -ERANGE when the offset lies outside the image; -ENOSPC when the set is full.
+ * A page that is in the set already keeps its place.
+ *
+ * Return: 0; -ERANGE when the offset lies outside the image.
  */
 FL_API int fl_wset_add(struct fl_wset *set, uint64_t offset);
 
@@ -67,6 +69,17 @@ FL_API uint64_t fl_wset_count(const struct fl_wset *set);
  * Return: the offset of its first byte in the image.
  */
 FL_API uint64_t fl_wset_offset(const struct fl_wset *set, uint64_t index);
+
+/**
+ * fl_wset_plan() - make a recorded set ready to be replayed in large reads
+ * @set: the set; nothing may be added or replayed meanwhile
+ *
+ * fl_wset_parse() and fl_wset_load() do this themselves. A set without a plan is replayed page by
+ * page in the order of first touch; pages that are added later are left out of a plan made before.
+ *
+ * Return: 0; -ENOMEM, the set is as before then.
+ */
+FL_API int fl_wset_plan(struct fl_wset *set);
 
 /**
  * fl_wset_page_size() - the unit of a set
@@ -222,11 +235,11 @@ struct fl_fault_stats {
  * @demand: pages that came because they were touched
  * @around: pages that came with a page that was touched
  * @fill: pages that came ahead of need
- * @replay: of those, pages that came from the working set
+ * @replay: of those, pages of the working set, and the few between two of them
  * @zero: pages of any of these ways that came without a read, as zeros
  * @removed: pages that the guest gave back, each time counted
  * @poisoned: pages that could not be supplied
- * @duplicates: faults that a page was present for already
+ * @duplicates: faults that only had to be woken, because their page was present already
  * @retries: installs that were tried again
  * @errors: reads of the source that failed for good
  * @faults: by how they were answered; zeros count once

@@ -225,6 +225,8 @@ static int record_and_replay(struct bench_image *image, size_t len, double *reco
 	how.record = set;
 	code = round_ours(image, len, &touch, &how, &times, &stats, err);
 	*recorded = (double)fault_count(&stats);
+	if (!code)
+		code = fl_wset_plan(set);
 	how.around_bytes = FL_AROUND_DEFAULT;
 	how.record = NULL;
 	how.replay = set;

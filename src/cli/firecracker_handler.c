@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -140,6 +141,8 @@ int main(int argc, char **argv)
 
 	if (parse(&handler, argc, argv, &status))
 		return status;
+	/* Whoever reads standard output may go; the VM must not freeze for that. */
+	(void)signal(SIGPIPE, SIG_IGN);
 	fl_journal_open(&handler.journal, STDOUT_FILENO, PROGRAM,
 			handler.fault_all ? FL_LOG_ERROR : FL_LOG_INFO);
 	handler.log = fl_journal_log(&handler.journal);

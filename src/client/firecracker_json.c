@@ -137,7 +137,7 @@ static int get_page_size(json_t *object, size_t index, uint64_t *page_size, stru
 static int check_aligned(size_t index, const char *field, uint64_t value, uint64_t page_size,
 			 struct fl_error *err)
 {
-	if (value % page_size == 0)
+	if (page_size && value % page_size == 0)
 		return 0;
 	return fl_error_set(err, -EINVAL,
 			    "region %zu: %s %" PRIu64

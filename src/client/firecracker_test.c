@@ -155,7 +155,7 @@ static void puts_pieces_together(void **state)
 
 	need_uffd(wire);
 	for (size_t i = 0; i < strlen(GOOD); i++)
-		say(wire, GOOD + i, 1, &wire->uffd, i == 0);
+		say(wire, &GOOD[i], 1, &wire->uffd, i == 0);
 	assert_int_equal(receive(wire, TIMEOUT_MS), 0);
 	assert_int_equal(wire->hello.count, 1);
 	forget(wire);
@@ -246,7 +246,7 @@ static void refuses_several_descriptors(void **state)
 	assert_int_equal(receive(wire, TIMEOUT_MS), -EBADMSG);
 	/* One with each of two pieces is two as well. */
 	say(wire, GOOD, 10, fds, 1);
-	say(wire, GOOD + 10, strlen(GOOD) - 10, fds, 1);
+	say(wire, &GOOD[10], strlen(GOOD) - 10, fds, 1);
 	assert_int_equal(receive(wire, TIMEOUT_MS), -EBADMSG);
 }
 
@@ -390,6 +390,11 @@ static void tells_descriptors_apart(void **state)
 	assert_false(fl_peer_is_pidfd(raw));
 	(void)close(raw);
 	(void)close(pidfd);
+	/* It refuses what it does not know with EINVAL, as a userfaultfd does. */
+	raw = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	assert_false(fl_peer_is_uffd(raw));
+	if (raw >= 0)
+		(void)close(raw);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "pager/pager.h"
+#include "pager/wset.h"
 
 #include "util/clock.h"
 
@@ -14,63 +15,43 @@ void fl_fill_again(struct fl_pager *pager, uint64_t page)
 		pager->fill.cursor = page;
 }
 
-static void sort(uint64_t *pages, unsigned int count)
+/* The page that comes next in the plan of the working set, if the guest has it at all. */
+static bool planned(struct fl_pager *pager, uint64_t index, struct fl_place *place)
 {
-	/* Insertion sort: a working set is nearly in order within a batch, and qsort(3) may
-	 * allocate. */
-	for (unsigned int i = 1; i < count; i++) {
-		uint64_t page = pages[i];
-		unsigned int at = i;
+	uint64_t offset = fl_wset_planned(pager->options.replay, index);
 
-		for (; at && pages[at - 1] > page; at--)
-			pages[at] = pages[at - 1];
-		pages[at] = page;
-	}
+	return fl_layout_by_offset(pager->parts.layout, offset, place) == 0;
 }
 
-/* Takes the pages that still lack out of the next stretch of the working set, in image order. */
-static bool next_batch(struct fl_pager *pager)
+/* Puts together the next run of the plan: pages that follow each other, or nearly. */
+static void plan_run(struct fl_pager *pager)
 {
-	const struct fl_wset *set = pager->options.replay;
+	uint64_t count = fl_wset_planned_count(pager->options.replay);
 	struct fl_fill *fill = &pager->fill;
 	struct fl_place place;
 
-	fill->batch_at = 0;
-	fill->batch_len = 0;
-	while (fill->batch_len < REPLAY_BATCH && fill->replay_next < fl_wset_count(set)) {
-		uint64_t offset = fl_wset_offset(set, fill->replay_next++);
-
-		if (fl_layout_by_offset(pager->parts.layout, offset, &place) == 0 &&
-		    fl_table_state(pager->parts.table, place.page) == FL_ABSENT)
-			fill->batch[fill->batch_len++] = place.page;
+	for (; fill->replay_next < count; fill->replay_next++) {
+		if (!planned(pager, fill->replay_next, &place) ||
+		    fl_table_state(pager->parts.table, place.page) != FL_ABSENT)
+			continue;
+		if (fill->run_at == fill->run_end)
+			fill->run_at = fill->run_end = place.page;
+		else if (place.page < fill->run_at || place.page > fill->run_end + REPLAY_GAP)
+			return;
+		if (place.page >= fill->run_end)
+			fill->run_end = place.page + 1;
 	}
-	sort(fill->batch, fill->batch_len);
-	return fill->batch_len > 0;
 }
 
-/* The next run of the working set, or 0. */
+/* The rest of the run that is being replayed, in pages; 0 when the working set is done. */
 static uint64_t replay_run(struct fl_pager *pager, uint64_t *page)
 {
 	struct fl_fill *fill = &pager->fill;
-	uint64_t count = 1;
 
-	if (!pager->options.replay || (fill->batch_at == fill->batch_len && !next_batch(pager)))
-		return 0;
-	*page = fill->batch[fill->batch_at++];
-	while (fill->batch_at < fill->batch_len && fill->batch[fill->batch_at] <= *page + count) {
-		if (fill->batch[fill->batch_at++] == *page + count)
-			count++;
-	}
-	return count;
-}
-
-/* What was not used of the run that replay_run() returned: the last pages of it come again. */
-static void replay_unused(struct fl_pager *pager, uint64_t next, uint64_t end)
-{
-	struct fl_fill *fill = &pager->fill;
-
-	for (; next < end && fill->batch_at; end--)
-		fill->batch[--fill->batch_at] = end - 1;
+	if (pager->options.replay && fill->run_at == fill->run_end)
+		plan_run(pager);
+	*page = fill->run_at;
+	return fill->run_end - fill->run_at;
 }
 
 /* Claims up to a number of bytes of a run, as long as it is absent, in one region, and alike in the
@@ -126,11 +107,10 @@ static uint64_t fetch_run(struct fl_pager *pager, uint64_t page, uint64_t count,
 static bool start_one(struct fl_pager *pager)
 {
 	struct fl_fill *fill = &pager->fill;
-	uint64_t page, taken, count = replay_run(pager, &page);
+	uint64_t page, count = replay_run(pager, &page);
 
 	if (count) {
-		taken = fetch_run(pager, page, count, true);
-		replay_unused(pager, page + taken, page + count);
+		fill->run_at += fetch_run(pager, page, count, true);
 		return true;
 	}
 	if (!fill->on || fill->cursor == pager->pages)

@@ -25,19 +25,19 @@ enum guest_kind {
 
 struct guest_config {
 	enum guest_kind kind;
-	size_t pages;		    /* 0: 256 */
-	size_t regions;		    /* 0: 1; the pages are cut into so many, */
-	size_t gap;		    /* with so many pages between them that are not the guest's */
-	const char *filters[4];	    /* innermost first */
+	size_t pages;               /* 0: 256 */
+	size_t regions;             /* 0: 1; the pages are cut into so many, */
+	size_t gap;                 /* with so many pages between them that are not the guest's */
+	const char *filters[4];     /* innermost first */
 	uint64_t hole_at, hole_len; /* of the image, in bytes */
-	uint32_t flags;		    /* FL_PAGER_* */
-	uint32_t around;	    /* bytes; 0: the default */
-	bool disk;		    /* the image is a file on a disk, not a memfd */
-	bool wp;		    /* armed for write-protect faults too */
-	bool pagemap;		    /* the pager may look at what is present */
-	bool fork;		    /* the userfaultfd reports forks */
-	bool stopped;		    /* do not start the pager's thread */
-	bool tail;		    /* the last page is armed, but not the guest's */
+	uint32_t flags;             /* FL_PAGER_* */
+	uint32_t around;            /* bytes; 0: the default */
+	bool disk;                  /* the image is a file on a disk, not a memfd */
+	bool wp;                    /* armed for write-protect faults too */
+	bool pagemap;               /* the pager may look at what is present */
+	bool fork;                  /* the userfaultfd reports forks */
+	bool stopped;               /* do not start the pager's thread */
+	bool tail;                  /* the last page is armed, but not the guest's */
 	struct fl_wset *record;
 	const struct fl_wset *replay;
 };
@@ -57,7 +57,7 @@ struct guest {
 	struct fl_pager_parts parts;
 	struct fl_pager_options options;
 	struct fl_pager *pager;
-	char log[4096];	   /* all that the pager said; read it when the pager is stopped */
+	char log[4096];    /* all that the pager said; read it when the pager is stopped */
 	_Atomic int ended; /* what ended() was told, 1 while it was not */
 };
 
@@ -68,6 +68,7 @@ void guest_stop(struct guest *guest);
 /* Another pager for the same guest; the one before must be closed. */
 void guest_pager(struct guest *guest, uint32_t flags);
 
+/* Where the test put a page; where the layout has it is for the pager's thread to ask. */
 char *guest_addr(const struct guest *guest, size_t page);
 
 /* Reads a whole page through the guest's mapping and checks every byte. */
@@ -108,7 +109,8 @@ struct toucher {
 
 void toucher_start(struct toucher *toucher, const char *at);
 void toucher_join(struct toucher *toucher);
-/* How many threads wait for a page of the guest; pending: of them, those whose fault was not read. */
+/* How many threads wait for a page of the guest; pending: of them, those whose fault was not read.
+ */
 unsigned int guest_waiting(const struct guest *guest, unsigned int *pending);
 
 #endif

@@ -49,9 +49,9 @@
 #define FILL_FAILURES 32u
 #define DEMAND_SLOTS  64u
 #define EVENT_BATCH   64u
-/* How many pages of a working set are sorted into runs at a time. */
-#define REPLAY_BATCH 256u
-#define NO_PAGE      UINT64_MAX
+/* How many pages that are not in the working set may come along to make one run of two. */
+#define REPLAY_GAP 3u
+#define NO_PAGE    UINT64_MAX
 /* A fault, in fl_event's flags: it was reported before its page came. */
 #define FAULT_EARLY (1u << 31)
 
@@ -94,11 +94,10 @@ struct fl_counters {
 
 struct fl_fill {
 	bool on;
-	uint64_t cursor;              /* all pages before it were looked at */
-	unsigned int failures;        /* reads in a row that failed */
-	uint64_t replay_next;         /* index in the working set of what comes after the batch */
-	uint64_t batch[REPLAY_BATCH]; /* page numbers, ascending */
-	unsigned int batch_at, batch_len;
+	uint64_t cursor;          /* all pages before it were looked at */
+	unsigned int failures;    /* reads in a row that failed */
+	uint64_t replay_next;     /* index in the plan of the working set of what comes next */
+	uint64_t run_at, run_end; /* pages of it that were put together into a run */
 };
 
 struct fl_pager {

@@ -16,8 +16,8 @@ static const enum guest_kind kinds[] = {GUEST_ANON, GUEST_MEMFD, GUEST_HUGETLB};
 
 static void give_back(struct guest *guest, size_t page, size_t pages)
 {
-	assert_int_equal(
-		madvise(guest_addr(guest, page), pages * guest->page_size, MADV_DONTNEED), 0);
+	assert_int_equal(madvise(guest_addr(guest, page), pages * guest->page_size, MADV_DONTNEED),
+			 0);
 }
 
 static void check_counts(struct guest *guest, uint64_t left, uint64_t removed)
@@ -35,8 +35,9 @@ static void test_remove_at_rest(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
-		guest_start(&guest, &(struct guest_config){
-					    .kind = kinds[i], .pages = 8, .around = 1, .pagemap = true});
+		guest_start(&guest,
+			    &(struct guest_config){
+				    .kind = kinds[i], .pages = 8, .around = 1, .pagemap = true});
 		give_back(&guest, 1, 1);
 		check_counts(&guest, 7, 1);
 		guest_check_zero(&guest, 1);
@@ -80,12 +81,21 @@ static void giver_start(struct giver *giver, struct guest *guest, size_t page, s
 	assert_int_equal(pthread_create(&giver->thread, NULL, give, giver), 0);
 }
 
+/* Until there is one to be read. */
+static void wait_for_event(const struct guest *guest)
+{
+	struct pollfd poll_fd = {.fd = guest->uffd, .events = POLLIN};
+
+	assert_int_equal(poll(&poll_fd, 1, -1), 1);
+}
+
 static void giver_join(struct giver *giver)
 {
 	assert_int_equal(pthread_join(giver->thread, NULL), 0);
 }
 
-/* A page is removed while its contents are read: whoever waited reads zeros, the neighbours come. */
+/* A page is removed while its contents are read: whoever waited reads zeros, the neighbours come.
+ */
 static void test_remove_in_flight(void **state)
 {
 	struct toucher toucher, beside;
@@ -103,6 +113,7 @@ static void test_remove_in_flight(void **state)
 		guest_wait(guest_waiting(&guest, NULL) == 2);
 		assert_int_equal(fl_pager_run(guest.pager), 0);
 		giver_start(&giver, &guest, 5, 1);
+		wait_for_event(&guest);
 		while (!toucher.done || !beside.done || !giver.done)
 			assert_int_equal(guest_run(&guest, 1), 0);
 		toucher_join(&toucher);
@@ -124,7 +135,6 @@ static void test_remove_in_flight(void **state)
 /* An event that nobody has read lets every install wait, demand and fill. */
 static void test_retries(void **state)
 {
-	struct pollfd poll_fd = {.events = POLLIN};
 	struct toucher toucher;
 	struct giver giver;
 	struct guest guest;
@@ -137,8 +147,7 @@ static void test_retries(void **state)
 							   .flags = FL_PAGER_FILL,
 							   .stopped = true});
 		giver_start(&giver, &guest, 255, 1);
-		poll_fd.fd = guest.uffd;
-		assert_int_equal(poll(&poll_fd, 1, -1), 1);
+		wait_for_event(&guest);
 		toucher_start(&toucher, guest_addr(&guest, 30));
 		guest_wait(guest_waiting(&guest, NULL) == 1);
 		while (!toucher.done || !giver.done || guest_stats_now(&guest).left) {
@@ -165,11 +174,11 @@ static void test_remove_and_fill(void **state)
 	(void)state;
 	for (size_t i = 0; i < 4; i++) {
 		memset(gone, 0, sizeof(gone));
-		guest_start(&guest, &(struct guest_config){
-					    .kind = kinds[i % 2],
-					    .pages = 2000,
-					    .filters = {i < 2 ? "delay=300us" : "stats"},
-					    .flags = FL_PAGER_FILL | FL_PAGER_RELEASE});
+		guest_start(&guest,
+			    &(struct guest_config){.kind = kinds[i % 2],
+						   .pages = 2000,
+						   .filters = {i < 2 ? "delay=300us" : "stats"},
+						   .flags = FL_PAGER_FILL | FL_PAGER_RELEASE});
 		for (size_t n = 0; n < 200; n++) {
 			size_t page = (size_t)rand_r(&seed) % 1990;
 			size_t pages = 1 + (size_t)rand_r(&seed) % 10;
@@ -333,6 +342,7 @@ static void test_write_protect(void **state)
 
 static void test_remap(void **state)
 {
+	struct fl_place place;
 	struct guest guest;
 	char *to;
 
@@ -348,10 +358,12 @@ static void test_remap(void **state)
 	assert_int_equal(to[4096 + 5], 1);
 	for (size_t i = 2; i < 8; i++)
 		assert_filled(to + i * 4096, 4096, (16 + i) * 4096, GUEST_SEED);
-	assert_ptr_equal(guest_addr(&guest, 20), to + 4 * 4096);
 	guest_check(&guest, 15);
 	guest_check(&guest, 24);
-	guest_wait(guest_stats_now(&guest).left < 64);
+	fl_pager_stop(guest.pager);
+	assert_int_equal(fl_layout_by_page(guest.layout, 20, &place), 0);
+	assert_ptr_equal(place.addr, to + 4 * 4096);
+	assert_int_equal(fl_pager_start(guest.pager), 0);
 	assert_int_equal(munmap(to, 8 * 4096), 0);
 	guest_check(&guest, 63);
 	guest_stop(&guest);
@@ -376,21 +388,39 @@ static void test_unmap(void **state)
 	guest_stop(&guest);
 }
 
-/* A second mapping does not move along: better an end than zeros. */
+struct mover {
+	char *from, *to;
+};
+
+static void *move(void *arg)
+{
+	struct mover *mover = arg;
+
+	return mremap(mover->from, 16 * 4096, 16 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED, mover->to);
+}
+
+/* A second mapping does not move along: better an end than zeros. The kernel lets the thread go
+ * when the userfaultfd is closed. */
 static void test_remap_with_alias(void **state)
 {
+	struct mover mover;
 	struct guest guest;
-	void *to;
+	pthread_t thread;
+	void *moved;
 
 	(void)state;
 	guest_start(&guest, &(struct guest_config){.kind = GUEST_MEMFD, .pages = 64});
-	to = mremap(guest.mem + 48 * 4096, 16 * 4096, 32 * 4096, MREMAP_MAYMOVE);
-	assert_ptr_not_equal(to, MAP_FAILED);
+	mover.from = guest.mem + 48 * 4096;
+	mover.to = mmap(NULL, 16 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(mover.to, MAP_FAILED);
+	assert_int_equal(pthread_create(&thread, NULL, move, &mover), 0);
 	guest_wait_ended(&guest);
 	assert_int_equal(guest.ended, -EOPNOTSUPP);
 	assert_non_null(strstr(guest.log, "moved or unmapped"));
 	guest_stop(&guest);
-	assert_int_equal(munmap(to, 32 * 4096), 0);
+	assert_int_equal(pthread_join(thread, &moved), 0);
+	assert_ptr_equal(moved, mover.to);
+	assert_int_equal(munmap(mover.to, 16 * 4096), 0);
 }
 
 static void test_fork(void **state)
@@ -416,12 +446,18 @@ static void test_fork(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_remove_at_rest),	 cmocka_unit_test(test_remove_in_flight),
-		cmocka_unit_test(test_retries),		 cmocka_unit_test(test_remove_and_fill),
-		cmocka_unit_test(test_storm),		 cmocka_unit_test(test_punch_hole),
-		cmocka_unit_test(test_minor_on_present), cmocka_unit_test(test_write_protect),
-		cmocka_unit_test(test_remap),		 cmocka_unit_test(test_unmap),
-		cmocka_unit_test(test_remap_with_alias), cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_remove_at_rest),
+		cmocka_unit_test(test_remove_in_flight),
+		cmocka_unit_test(test_retries),
+		cmocka_unit_test(test_remove_and_fill),
+		cmocka_unit_test(test_storm),
+		cmocka_unit_test(test_punch_hole),
+		cmocka_unit_test(test_minor_on_present),
+		cmocka_unit_test(test_write_protect),
+		cmocka_unit_test(test_remap),
+		cmocka_unit_test(test_unmap),
+		cmocka_unit_test(test_remap_with_alias),
+		cmocka_unit_test(test_fork),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

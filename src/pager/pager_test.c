@@ -56,11 +56,9 @@ static void around(enum guest_kind kind, size_t gap, bool disk)
 	struct guest guest;
 	struct fl_pager_stats stats;
 
-	guest_start(&guest, &(struct guest_config){.kind = kind,
-						   .pages = 100,
-						   .regions = 3,
-						   .gap = gap,
-						   .disk = disk});
+	guest_start(&guest,
+		    &(struct guest_config){
+			    .kind = kind, .pages = 100, .regions = 3, .gap = gap, .disk = disk});
 	guest_check_all(&guest);
 	stats = guest_stats(&guest);
 	assert_int_equal(stats.demand + stats.around, 100);
@@ -300,12 +298,18 @@ static void test_short_image(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_single_faults),	   cmocka_unit_test(test_hit_and_miss),
-		cmocka_unit_test(test_around),		   cmocka_unit_test(test_around_present),
-		cmocka_unit_test(test_random_and_reverse), cmocka_unit_test(test_writes),
-		cmocka_unit_test(test_hugetlb),		   cmocka_unit_test(test_kernel_touch),
-		cmocka_unit_test(test_fill),		   cmocka_unit_test(test_fill_hugetlb),
-		cmocka_unit_test(test_sums),		   cmocka_unit_test(test_options),
+		cmocka_unit_test(test_single_faults),
+		cmocka_unit_test(test_hit_and_miss),
+		cmocka_unit_test(test_around),
+		cmocka_unit_test(test_around_present),
+		cmocka_unit_test(test_random_and_reverse),
+		cmocka_unit_test(test_writes),
+		cmocka_unit_test(test_hugetlb),
+		cmocka_unit_test(test_kernel_touch),
+		cmocka_unit_test(test_fill),
+		cmocka_unit_test(test_fill_hugetlb),
+		cmocka_unit_test(test_sums),
+		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_short_image),
 	};
 

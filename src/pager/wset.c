@@ -26,12 +26,17 @@ static int wset_new(struct fl_wset **set, uint64_t image_len, unsigned int shift
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
+	if (fl_pageset_new(&s->seen, room) < 0) {
+		free(s);
+		return -ENOMEM;
+	}
 	s->room = room;
 	s->shift = shift;
 	s->image_len = image_len;
 	s->pages = mmap(NULL, (room + 1) * sizeof(*s->pages), PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (s->pages == MAP_FAILED) {
+		fl_pageset_free(s->seen);
 		free(s);
 		return -ENOMEM;
 	}
@@ -53,16 +58,22 @@ void fl_wset_free(struct fl_wset *set)
 	if (!set)
 		return;
 	(void)munmap(set->pages, (set->room + 1) * sizeof(*set->pages));
+	fl_pageset_free(set->seen);
+	free(set->plan);
 	free(set);
 }
 
 int fl_wset_add(struct fl_wset *set, uint64_t offset)
 {
+	uint64_t page = offset >> set->shift;
+
 	if (offset >= set->image_len)
 		return -ERANGE;
-	if (set->count == set->room)
-		return -ENOSPC;
-	set->pages[set->count++] = (uint32_t)(offset >> set->shift);
+	/* A page may be touched for the first time twice, when it was not to be had before. */
+	if (fl_pageset_has(set->seen, page))
+		return 0;
+	(void)fl_pageset_add(set->seen, page, 1);
+	set->pages[set->count++] = (uint32_t)page;
 	return 0;
 }
 
@@ -74,6 +85,43 @@ uint64_t fl_wset_count(const struct fl_wset *set)
 uint64_t fl_wset_offset(const struct fl_wset *set, uint64_t index)
 {
 	return (uint64_t)set->pages[index] << set->shift;
+}
+
+uint64_t fl_wset_planned(const struct fl_wset *set, uint64_t index)
+{
+	return (uint64_t)(set->plan ? set->plan : set->pages)[index] << set->shift;
+}
+
+uint64_t fl_wset_planned_count(const struct fl_wset *set)
+{
+	return set->plan ? set->plan_count : set->count;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+int fl_wset_plan(struct fl_wset *set)
+{
+	uint64_t stretch = WSET_STRETCH_FIRST, len;
+	uint32_t *plan = malloc((set->count + 1) * sizeof(*plan));
+
+	if (!plan)
+		return -ENOMEM;
+	memcpy(plan, set->pages, set->count * sizeof(*plan));
+	for (uint64_t at = 0; at < set->count; at += len) {
+		len = set->count - at < stretch ? set->count - at : stretch;
+		qsort(plan + at, len, sizeof(*plan), by_number);
+		if (stretch < WSET_STRETCH_MAX)
+			stretch *= 2;
+	}
+	free(set->plan);
+	set->plan = plan;
+	set->plan_count = set->count;
+	return 0;
 }
 
 uint64_t fl_wset_page_size(const struct fl_wset *set)
@@ -132,17 +180,17 @@ static int check_header(const unsigned char *file, size_t len_bytes, struct fl_e
 }
 
 static int parse_pages(struct fl_wset *set, const unsigned char *file, uint64_t count,
-		       struct fl_pageset *seen, struct fl_error *err)
+		       struct fl_error *err)
 {
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t at = WSET_HEADER_LEN + 4 * i;
 		uint32_t page = get32(file + at);
 
-		if (fl_pageset_has(seen, page))
+		if (fl_pageset_has(set->seen, page))
 			return fl_error_set(err, -EINVAL,
 					    "page %" PRIu32 " is listed twice, at byte %" PRIu64,
 					    page, at);
-		if (fl_pageset_add(seen, page, 1) < 0)
+		if (fl_pageset_add(set->seen, page, 1) < 0)
 			return fl_error_set(err, -EINVAL,
 					    "page %" PRIu32 " at byte %" PRIu64
 					    " lies beyond the image",
@@ -155,7 +203,6 @@ static int parse_pages(struct fl_wset *set, const unsigned char *file, uint64_t 
 int fl_wset_parse(struct fl_wset **set, const void *bytes, size_t len_bytes, struct fl_error *err)
 {
 	const unsigned char *file = bytes;
-	struct fl_pageset *seen = NULL;
 	struct fl_wset *s = NULL;
 	int code = check_header(file, len_bytes, err);
 
@@ -166,17 +213,14 @@ int fl_wset_parse(struct fl_wset **set, const void *bytes, size_t len_bytes, str
 		return fl_error_set(err, -EINVAL,
 				    "image of %" PRIu64 " bytes at byte 16 is too long",
 				    get64(file + 16));
-	if (!code)
-		code = fl_pageset_new(&seen, s->room);
-	if (code < 0) {
-		fl_wset_free(s);
+	if (code < 0)
 		return fl_error_set(err, code,
 				    "no memory for a working set of an image of %" PRIu64 " bytes",
 				    get64(file + 16));
-	}
 	s->image_id = get64(file + 24);
-	code = parse_pages(s, file, get64(file + 32), seen, err);
-	fl_pageset_free(seen);
+	code = parse_pages(s, file, get64(file + 32), err);
+	if (!code && fl_wset_plan(s) < 0)
+		code = fl_error_set(err, -ENOMEM, "no memory for %" PRIu64 " pages", s->count);
 	if (code < 0) {
 		fl_wset_free(s);
 		return code;

@@ -44,6 +44,7 @@ int fl_session_greet(struct fl_session *session, struct fl_error *err)
 	guest->pagemap_fd = open_pagemap(hello.pid, hello.pidfd);
 	(void)pthread_mutex_lock(&session->lock);
 	session->info.pid = hello.pid;
+	session->info.greeted = true;
 	session->info.regions = hello.count;
 	for (size_t i = 0; i < hello.count; i++)
 		session->info.memory_bytes += hello.regions[i].len_bytes;
@@ -147,7 +148,6 @@ int fl_session_attach(struct fl_session *session, struct fl_error *err)
 	(void)pthread_mutex_lock(&session->lock);
 	session->pager = pager;
 	session->info.state = FL_SESSION_SERVING;
-	session->info.served = true;
 	(void)pthread_mutex_unlock(&session->lock);
 	return 0;
 }
@@ -191,6 +191,7 @@ void fl_session_detach(struct fl_session *session)
 {
 	struct fl_guest *guest = &session->guest;
 
+	fl_fd_close(&session->epoll_fd);
 	forget_pager(session);
 	end_recording(session);
 	fl_install_close(guest->install);

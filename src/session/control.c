@@ -113,7 +113,7 @@ static json_t *answer(struct fl_server *server, const char *line, size_t len)
 		reply = answer_error("the request is not a JSON object on one line");
 	else if (!name)
 		reply = answer_error("\"command\" must be a string");
-	for (size_t i = 0; !reply && i < sizeof(commands) / sizeof(*commands); i++) {
+	for (size_t i = 0; !reply && name && i < sizeof(commands) / sizeof(*commands); i++) {
 		if (strcmp(name, commands[i].name) == 0)
 			reply = commands[i].act(server, request);
 	}

@@ -140,7 +140,7 @@ void fl_listener_close(struct fl_listener *listener)
 	struct stat file;
 
 	/* The file goes first: who connects to one that is closed would be refused. */
-	if (listener->inode && lstat(listener->path, &file) == 0 &&
+	if (listener->inode && listener->path && lstat(listener->path, &file) == 0 &&
 	    file.st_dev == listener->device && file.st_ino == listener->inode)
 		(void)unlink(listener->path);
 	listener->inode = 0;

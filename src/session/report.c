@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "session/report.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "util/clock.h"
@@ -14,6 +16,21 @@ const char *fl_report_fault_name(enum fl_fault_kind kind)
 	};
 
 	return names[kind];
+}
+
+/* JSON is UTF-8, and a path is any bytes. */
+static json_t *report_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *copy = json ? NULL : strdup(text);
+
+	if (!copy)
+		return json;
+	for (char *c = copy; *c; c++)
+		*c = *c & 0x80 ? '?' : *c;
+	json = json_string(copy);
+	free(copy);
+	return json;
 }
 
 static json_t *report_faults(const struct fl_pager_stats *stats)
@@ -46,17 +63,18 @@ static json_t *report_session(struct fl_session *session)
 	struct fl_session_info info;
 
 	fl_session_info(session, &info);
-	return json_pack(
-		"{sI ss sI ss ss sI sI sI sb sb so so sI sI sI sI ss}", "session",
-		(json_int_t)info.id, "state", fl_session_state_name(info.state), "pid",
-		(json_int_t)info.pid, "socket", info.endpoint->socket_path, "memory",
-		info.endpoint->image_path, "regions", (json_int_t)info.regions, "bytes",
-		(json_int_t)info.memory_bytes, "age_ms", (json_int_t)(info.age_ns / FL_NS_PER_MS),
-		"draining", info.draining, "recording", info.recording, "pages",
-		report_pages(&info.stats), "faults", report_faults(&info.stats), "duplicates",
-		(json_int_t)info.stats.duplicates, "retries", (json_int_t)info.stats.retries,
-		"errors", (json_int_t)info.stats.errors, "full_ms",
-		(json_int_t)(info.stats.full_ns / FL_NS_PER_MS), "error", info.error);
+	return json_pack("{sI ss sI so so sI sI sI sb sb so so sI sI sI sI so}", "session",
+			 (json_int_t)info.id, "state", fl_session_state_name(info.state), "pid",
+			 (json_int_t)info.pid, "socket", report_text(info.endpoint->socket_path),
+			 "memory", report_text(info.endpoint->image_path), "regions",
+			 (json_int_t)info.regions, "bytes", (json_int_t)info.memory_bytes, "age_ms",
+			 (json_int_t)(info.age_ns / FL_NS_PER_MS), "draining", info.draining,
+			 "recording", info.recording, "pages", report_pages(&info.stats), "faults",
+			 report_faults(&info.stats), "duplicates",
+			 (json_int_t)info.stats.duplicates, "retries",
+			 (json_int_t)info.stats.retries, "errors", (json_int_t)info.stats.errors,
+			 "full_ms", (json_int_t)(info.stats.full_ns / FL_NS_PER_MS), "error",
+			 report_text(info.error));
 }
 
 /* The newest session comes first in the list, and last here. */
@@ -78,8 +96,8 @@ static json_t *report_images(const struct fl_server *server)
 
 	for (; image; image = image->next) {
 		struct fl_source_stats stats;
-		json_t *object = json_pack("{ss ss sI sI}", "path", image->path, "filters",
-					   image->filters, "bytes",
+		json_t *object = json_pack("{so so sI sI}", "path", report_text(image->path),
+					   "filters", report_text(image->filters), "bytes",
 					   (json_int_t)fl_source_length(image->source), "sockets",
 					   (json_int_t)image->refs);
 

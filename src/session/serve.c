@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,30 +19,49 @@
 
 /* Runs of the pager in a row before the rest is looked at; each is a few hundred us at most. */
 #define RUNS_MAX 32
-/* While a guest is being filled: how often to see whether it is full. */
-#define LOOK_MS 10
+/* While a guest is being filled: how often to see whether it is full, as long as it gets fuller. */
+#define LOOK_FIRST_MS 10
+#define LOOK_LAST_MS  1000
 /* A guest that was released is watched this long for removals that were already under way. */
 #define QUIET_MS 50
 
 #define SEEN_VMM_EXIT (1u << 0)
 #define SEEN_ORDER    (1u << 1)
+#define SEEN_PAGER    0u
+
+static int watch(struct fl_session *session, int fd, uint32_t seen)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = seen};
+
+	return epoll_ctl(session->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* An epoll set, because poll(2) would queue up at all three again for each fault. */
+static int watch_all(struct fl_session *session, struct fl_error *err)
+{
+	int rc;
+
+	session->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	rc = session->epoll_fd < 0 ? -errno : 0;
+	if (!rc)
+		rc = watch(session, fl_pager_fd(session->pager), SEEN_PAGER);
+	if (!rc)
+		rc = watch(session, session->guest.pidfd, SEEN_VMM_EXIT);
+	if (!rc)
+		rc = watch(session, session->wake_fd, SEEN_ORDER);
+	return rc ? fl_error_set(err, rc, "epoll: %s", strerror(-rc)) : 0;
+}
 
 static int wait_for_work(struct fl_session *session, int timeout_ms, unsigned int *seen)
 {
-	struct pollfd fds[] = {
-		{.fd = fl_pager_fd(session->pager), .events = POLLIN},
-		{.fd = session->guest.pidfd, .events = POLLIN},
-		{.fd = session->wake_fd, .events = POLLIN},
-	};
-	int ready = poll(fds, 3, timeout_ms);
+	struct epoll_event events[3];
+	int ready = epoll_wait(session->epoll_fd, events, 3, timeout_ms);
 
 	*seen = 0;
 	if (ready < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (fds[1].revents)
-		*seen |= SEEN_VMM_EXIT;
-	if (fds[2].revents)
-		*seen |= SEEN_ORDER;
+	for (int i = 0; i < ready; i++)
+		*seen |= events[i].data.u32;
 	return ready;
 }
 
@@ -78,6 +97,7 @@ static void obey(struct fl_session *session, unsigned int orders)
 	if (orders & (ORDER_FILL | ORDER_DRAIN)) {
 		fl_pager_fill(session->pager);
 		session->filling = !session->full;
+		session->look_ms = LOOK_FIRST_MS;
 	}
 	if (orders & ORDER_DRAIN && !session->draining) {
 		session->draining = true;
@@ -97,7 +117,8 @@ static unsigned int take_orders(struct fl_session *session)
 
 static bool is_time_to_look(const struct fl_session *session)
 {
-	return session->filling && fl_clock_ns() - session->looked_ns >= LOOK_MS * FL_NS_PER_MS;
+	return session->filling &&
+	       fl_clock_ns() - session->looked_ns >= session->look_ms * FL_NS_PER_MS;
 }
 
 /* Is every page there? Asked rarely, because the answer takes a look at all figures. */
@@ -107,8 +128,15 @@ static void look_if_full(struct fl_session *session)
 
 	session->looked_ns = fl_clock_ns();
 	fl_pager_stats(session->pager, &stats);
-	if (!stats.full_ns)
+	if (!stats.full_ns) {
+		bool same = stats.left == session->looked_left;
+
+		session->look_ms = same ? session->look_ms * 2 : LOOK_FIRST_MS;
+		if (session->look_ms > LOOK_LAST_MS)
+			session->look_ms = LOOK_LAST_MS;
+		session->looked_left = stats.left;
 		return;
+	}
 	session->full = true;
 	session->filling = false;
 	fl_session_set_state(session, FL_SESSION_FULL);
@@ -179,7 +207,11 @@ static int serve(struct fl_session *session, struct fl_error *err)
 			look_if_full(session);
 		if (session->full && session->draining)
 			return release_guest(session, err);
-		rc = wait_for_work(session, more ? 0 : session->filling ? LOOK_MS : -1, &seen);
+		rc = wait_for_work(session,
+				   more               ? 0
+				   : session->filling ? (int)session->look_ms
+						      : -1,
+				   &seen);
 		if (rc < 0)
 			return fl_error_set(err, rc, "poll: %s", strerror(-rc));
 		if (seen & SEEN_VMM_EXIT)
@@ -196,8 +228,11 @@ static int serve(struct fl_session *session, struct fl_error *err)
 
 int fl_session_serve(struct fl_session *session, struct fl_error *err)
 {
-	int rc = serve(session, err);
+	int rc = watch_all(session, err);
 
+	session->look_ms = LOOK_FIRST_MS;
+	if (!rc)
+		rc = serve(session, err);
 	/* A VMM can be gone before it was noticed that the last page had come. */
 	if (session->filling)
 		look_if_full(session);

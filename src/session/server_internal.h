@@ -52,6 +52,9 @@ struct fl_server {
 	bool listening;
 	uint64_t resume_ns; /* accepting is paused until then; 0 when it is not */
 	struct fl_server_session *sessions;
+	size_t session_count;
+	size_t session_max; /* that there are descriptors for */
+	bool full_said;     /* that there are no more of them */
 	uint64_t next_id;
 	struct fl_totals totals;
 	bool draining;
@@ -61,10 +64,24 @@ struct fl_server {
 	struct fl_metrics *metrics;
 };
 
-/* server.c */
+/* server.c: has a descriptor watched, or watched for something else. */
 int fl_server_watch(struct fl_server *server, int fd, uint32_t events, enum fl_server_kind kind,
 		    uint32_t index);
+
+/* server_open.c */
+int fl_server_open(struct fl_server *server, struct fl_error *err);
+void fl_server_announce(const struct fl_server *server);
+void fl_server_close(struct fl_server *server);
+
+/* server_sessions.c */
+void fl_server_listen(struct fl_server *server, bool on);
+void fl_server_accept(struct fl_server *server, uint32_t endpoint);
+void fl_server_reap(struct fl_server *server);
 void fl_server_drain(struct fl_server *server);
+/* Says how far draining has come. */
+void fl_server_report(struct fl_server *server);
+/* Says who is left; the exit status. */
+int fl_server_give_up(struct fl_server *server);
 /* The session with an id, or NULL. */
 struct fl_session *fl_server_find(const struct fl_server *server, uint64_t id);
 
@@ -87,5 +104,8 @@ void fl_metrics_ready(struct fl_metrics *metrics);
 /* How long the main loop may sleep at most for it, in milliseconds, or -1. */
 int fl_metrics_timeout_ms(struct fl_metrics *metrics);
 void fl_metrics_close(struct fl_metrics *metrics);
+
+/* metrics_text.c: to be freed with free(3); NULL without memory. */
+char *fl_metrics_format(const struct fl_server *server, size_t *len);
 
 #endif

@@ -120,6 +120,7 @@ int fl_session_new(struct fl_session **session, uint64_t id, struct fl_endpoint 
 				 .started_ns = fl_clock_ns(),
 				 .guest = {.uffd = -1, .pidfd = -1, .pagemap_fd = -1},
 				 .info = {.id = id, .endpoint = endpoint, .pid = peer_pid(conn)},
+				 .epoll_fd = -1,
 				 .lock = PTHREAD_MUTEX_INITIALIZER};
 	s->out = *log;
 	s->log = (struct fl_log){.write = write_line, .ctx = s};
@@ -212,7 +213,7 @@ int fl_session_run(struct fl_session *session)
 	if (!rc) {
 		fl_session_set_state(session, FL_SESSION_ENDED);
 		fl_log(&session->log, FL_LOG_INFO,
-		       "ended: %" PRIu64 " pages by demand, %" PRIu64 " around, %" PRIu64
+		       "ended; pages: %" PRIu64 " by demand, %" PRIu64 " around, %" PRIu64
 		       " filled, %" PRIu64 " missing",
 		       session->info.stats.demand, session->info.stats.around,
 		       session->info.stats.fill, session->info.stats.left);

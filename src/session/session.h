@@ -53,7 +53,7 @@ struct fl_session_info {
 	uint64_t age_ns;
 	bool draining;
 	bool recording;
-	bool served; /* it got past its handshake */
+	bool greeted; /* it said a whole handshake */
 	char error[200];
 	struct fl_pager_stats stats;
 };

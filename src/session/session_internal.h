@@ -48,7 +48,10 @@ struct fl_session {
 	bool filling; /* being filled, and not full yet */
 	bool full;
 	bool draining;
-	uint64_t looked_ns; /* when it was last looked whether the guest is full */
+	int epoll_fd;         /* of what it waits for */
+	unsigned int look_ms; /* how often it is looked whether the guest is full, */
+	uint64_t looked_left; /* how many pages were missing then, */
+	uint64_t looked_ns;   /* and when that was */
 
 	/* What others may see: written by the session's thread, under the lock. Nothing on the
 	 * way of a fault takes it, and no other lock is taken while it is held. */

@@ -24,7 +24,7 @@ void fl_totals_add(struct fl_totals *totals, const struct fl_session_info *info)
 	add_stats(&totals->stats, &info->stats);
 	if (info->state == FL_SESSION_ENDED)
 		totals->ended++;
-	else if (info->state == FL_SESSION_FAILED && info->served)
+	else if (info->state == FL_SESSION_FAILED && info->greeted)
 		totals->failed++;
 	else if (info->state == FL_SESSION_FAILED)
 		totals->refused++;

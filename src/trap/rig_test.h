@@ -13,6 +13,15 @@
 
 #include "trap/compat.h"
 
+#ifndef __has_feature /* clang's way to ask; gcc defines the macro */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define UNDER_TSAN true
+#else
+#define UNDER_TSAN false
+#endif
+
 enum ram_kind { RAM_ANON, RAM_MEMFD, RAM_HUGE_ANON, RAM_HUGE_MEMFD };
 
 /* @alias: the second mapping of shared memory; @memfd: -1 for anonymous memory */

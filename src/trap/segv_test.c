@@ -15,15 +15,6 @@
 
 #include "trap/segv.h"
 
-#ifndef __has_feature /* clang's way to ask; gcc defines the macro */
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-#define SIGNALS_ARE_DELAYED true
-#else
-#define SIGNALS_ARE_DELAYED false
-#endif
-
 #ifdef __x86_64__
 #define WRITE_FLAG FL_FAULT_WRITE
 #else
@@ -119,40 +110,72 @@ static void test_small_reads(void **state)
 	rig_free(&rig);
 }
 
-static void *load_main(void *arg)
+struct crowd {
+	struct actor actors[TOO_MANY];
+	pthread_t threads[TOO_MANY];
+	_Atomic size_t done;
+};
+
+static struct crowd crowd;
+
+static void *crowd_main(void *arg)
 {
-	return (void *)(uintptr_t)act_load(arg);
+	struct actor *actor = arg;
+
+	actor->result = act_load(actor);
+	atomic_fetch_add(&crowd.done, 1);
+	return NULL;
+}
+
+static void crowd_start(const struct ram *ram)
+{
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	atomic_store(&crowd.done, 0);
+	for (size_t i = 0; i < TOO_MANY; i++) {
+		crowd.actors[i].at = ram->at + i * ram->page;
+		assert_int_equal(
+			pthread_create(&crowd.threads[i], &attr, crowd_main, &crowd.actors[i]), 0);
+	}
+	pthread_attr_destroy(&attr);
+}
+
+/* Who touched before his page was installed, and is reported after, is woken then. */
+static void wake_the_late(struct rig *rig)
+{
+	struct pollfd fd = {.fd = fl_trap_fd(rig->trap), .events = POLLIN};
+	struct fl_event event;
+
+	while (atomic_load(&crowd.done) < TOO_MANY) {
+		assert_true(poll(&fd, 1, 10) >= 0);
+		while (fl_trap_read(rig->trap, &event, 1) > 0)
+			assert_int_equal(fl_trap_wake(rig->trap, event.addr & ~(rig->ram.page - 1),
+						      rig->ram.page),
+					 0);
+	}
 }
 
 /* More threads than slots: nobody is forgotten. */
 static void test_more_threads_than_slots(void **state)
 {
-	static pthread_t threads[TOO_MANY];
-	static struct actor actors[TOO_MANY];
-	pthread_attr_t attr;
 	struct rig rig;
 
 	(void)state;
 	rig_segv(&rig, TOO_MANY);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	for (size_t i = 0; i < TOO_MANY; i++) {
-		actors[i].at = rig.ram.at + i * rig.ram.page;
-		assert_int_equal(pthread_create(&threads[i], &attr, load_main, &actors[i]), 0);
-	}
+	crowd_start(&rig.ram);
 	/* All slots are taken before the first is given back. */
 	for (size_t i = 0; i < FL_SEGV_SLOTS; i++)
 		assert_int_equal(next_event(rig.trap).kind, FL_EVENT_FAULT);
 	for (size_t i = 0; i < TOO_MANY; i++)
 		install_page(&rig, i);
+	wake_the_late(&rig);
 	for (size_t i = 0; i < TOO_MANY; i++) {
-		/* The late ones may have slept on while all was installed. */
-		void *value;
-
-		assert_int_equal(pthread_join(threads[i], &value), 0);
-		assert_int_equal((uintptr_t)value, (unsigned char)rig.ram.alias[i * rig.ram.page]);
+		assert_int_equal(pthread_join(crowd.threads[i], NULL), 0);
+		assert_int_equal(crowd.actors[i].result,
+				 (unsigned char)rig.ram.alias[i * rig.ram.page]);
 	}
-	pthread_attr_destroy(&attr);
 	rig_free(&rig);
 }
 
@@ -617,7 +640,7 @@ static void test_signals_while_waiting(void **state)
 	struct actor actor;
 
 	(void)state;
-	SKIP_UNLESS(!SIGNALS_ARE_DELAYED, "other", "this sanitizer delays signals");
+	SKIP_UNLESS(!UNDER_TSAN, "other", "ThreadSanitizer delays signals");
 	sem_init(&delivered, 0, 0);
 	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
 	rig_segv(&rig, 2);
@@ -662,7 +685,7 @@ static void test_jumping_out(void **state)
 	struct actor actor;
 
 	(void)state;
-	SKIP_UNLESS(!SIGNALS_ARE_DELAYED, "other", "this sanitizer delays signals");
+	SKIP_UNLESS(!UNDER_TSAN, "other", "ThreadSanitizer delays signals");
 	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
 	rig_segv(&rig, 1);
 	for (size_t i = 0; i < FL_SEGV_SLOTS + 2; i++) {

@@ -36,9 +36,8 @@ static void check_unit(const struct client *client, uint64_t offset, bool racing
 		unsigned char is = __atomic_load_n(at + i, __ATOMIC_RELAXED);
 
 		if (removed ? is != 0 : is != page[i] && !(racing && is == 0))
-			client_fail("byte %llu is %02x, not %02x%s",
-				    (unsigned long long)(offset + i), is, removed ? 0 : page[i],
-				    removed ? " (given back)" : "");
+			client_fail("byte %llu is %02x, not %02x%s", (unsigned long long)offset + i,
+				    is, removed ? 0 : page[i], removed ? " (given back)" : "");
 	}
 }
 
@@ -171,5 +170,9 @@ static void *touch_one(void *arg)
 
 void client_block(const struct client *client, unsigned int threads)
 {
-	(void)start_workers(client, threads, NULL, touch_one);
+	static struct worker *blocked; /* never waited for, never freed */
+
+	blocked = start_workers(client, threads, NULL, touch_one);
+	if (!blocked)
+		client_fail("no memory");
 }

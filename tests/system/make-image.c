@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * make-image FILE BYTES SEED [HOLES] - an image whose every word says where it stands (test_pattern),
- * with a hole of 64 KiB before each 64 KiB of contents when HOLES is given
+ * make-image FILE BYTES SEED [HOLES] - an image whose every word says where it stands
+ * (test_pattern), with a hole of 64 KiB before each 64 KiB of contents when HOLES is given
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -46,7 +46,7 @@ regions() {
 }
 
 bad 'handshake is not JSON' --raw 'hello'
-bad 'handshake is not JSON at byte 1' --raw '[}'
+bad 'handshake is not JSON at byte 2' --raw '[}'
 bad 'handshake is not an array' --raw '{}'
 bad 'handshake has no regions' --raw '[]'
 bad 'handshake nests deeper' --raw "$(printf '%0100d' 0 | tr 0 '[')"

@@ -25,13 +25,9 @@ for way in hang-up pieces=4096; do
 	becomes d '.sessions | length == 1'
 	[[ $(descriptors "${started[d]}") -eq $open_one ]] || fail "descriptors were left open"
 done
-# So does one that becomes another program: its memory is gone, though the process is not.
-vmm changed "$tmp/slow.sock" "$tmp/a" block:1 exec
-becomes d '.totals.ended == 3'
-
 go other
 finishes other
 all_gone d
 [[ $(descriptors "${started[d]}") -eq $before ]] || fail "descriptors were left open"
-silent d error
+silent d 'failed|refused'
 stop d

@@ -11,7 +11,7 @@ says one 'done'
 
 # value NAME - of one sample
 value() {
-	grep -F "$1 " <<<"$metrics" | awk '{ print $2 }'
+	grep -v '^#' <<<"$metrics" | grep -F "$1 " | awk '{ print $2 }'
 }
 
 scrape() {

@@ -33,7 +33,7 @@ stat_is play '[.totals.faults[].count] | add <= 51'
 stop play
 
 refused timeout 20 "$faultline" serve --socket "$tmp/b.sock" --memory "$tmp/b" --replay "$tmp/set"
-contains "$output" "$tmp/set.*another image"
+contains "$output" "$tmp/set.*belongs to an image"
 head -c 100 "$tmp/set" >"$tmp/half"
 refused timeout 20 "$faultline" serve --socket "$tmp/a.sock" --memory "$tmp/a" --replay "$tmp/half"
 contains "$output" "$tmp/half"

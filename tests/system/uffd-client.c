@@ -23,7 +23,6 @@
  *	say:TEXT	print a line
  *	wait		for a line on standard input
  *	closed		for the peer to close the socket
- *	exec		become another program, with the memory gone
  *	crash		die by a signal
  *
  * Exit status 0 when all was as it should be.
@@ -193,7 +192,6 @@ static void run_with_numbers(struct client *client, const char *command, const c
 static void run_command(struct client *client, const char *command)
 {
 	const char *value = strchr(command, ':');
-	char name[] = "cat", *const args[] = {name, NULL};
 
 	if (strncmp(command, "say:", 4) == 0) {
 		(void)printf("%s\n", value + 1);
@@ -202,9 +200,6 @@ static void run_command(struct client *client, const char *command)
 		wait_for_line(client);
 	} else if (strcmp(command, "closed") == 0) {
 		wait_until_closed(client);
-	} else if (strcmp(command, "exec") == 0) {
-		(void)execvp(name, args);
-		client_fail("exec: %s", strerror(errno));
 	} else if (strcmp(command, "crash") == 0) {
 		(void)raise(SIGKILL);
 	} else if (value) {
