@@ -204,7 +204,6 @@ static void fill_failed(struct fl_fetch *fetch)
 static void read_failed(struct fl_fetch *fetch)
 {
 	struct fl_pager *pager = fetch->pager;
-	struct fl_place place;
 
 	fl_count(&pager->count.errors, 1);
 	if (fetch->demand == NO_PAGE) {
@@ -218,11 +217,7 @@ static void read_failed(struct fl_fetch *fetch)
 		fl_fetch_cut_down(fetch, fetch->demand, 1);
 		fl_fetch_submit(fetch);
 	} else {
-		(void)fl_layout_by_page(pager->parts.layout, fetch->page, &place);
-		fl_log(&pager->options.log, FL_LOG_ERROR,
-		       "page at offset 0x%" PRIx64 " cannot be read: %s; it is poisoned",
-		       place.offset, strerror(-fetch->read.result));
-		fetch->poison = true;
+		fl_fetch_poison(fetch, "cannot be read", fetch->read.result);
 		fl_fetch_ready(fetch);
 	}
 }

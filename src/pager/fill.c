@@ -23,23 +23,37 @@ static bool planned(struct fl_pager *pager, uint64_t index, struct fl_place *pla
 	return fl_layout_by_offset(pager->parts.layout, offset, place) == 0;
 }
 
+/* How many pages of the guest a page of the working set is: it may have been recorded from a guest
+ * of huge pages. */
+static uint64_t unit_pages(const struct fl_pager *pager, const struct fl_place *place)
+{
+	uint64_t unit = fl_wset_page_size(pager->options.replay) / place->region->page_size;
+
+	if (!unit)
+		return 1;
+	return unit < place->pages_left ? unit : place->pages_left;
+}
+
 /* Puts together the next run of the plan: pages that follow each other, or nearly. */
 static void plan_run(struct fl_pager *pager)
 {
 	uint64_t count = fl_wset_planned_count(pager->options.replay);
 	struct fl_fill *fill = &pager->fill;
 	struct fl_place place;
+	uint64_t end;
 
 	for (; fill->replay_next < count; fill->replay_next++) {
-		if (!planned(pager, fill->replay_next, &place) ||
-		    fl_table_state(pager->parts.table, place.page) != FL_ABSENT)
+		if (!planned(pager, fill->replay_next, &place))
+			continue;
+		end = place.page + unit_pages(pager, &place);
+		if (fl_table_find(pager->parts.table, FL_ABSENT, place.page, end) == end)
 			continue;
 		if (fill->run_at == fill->run_end)
 			fill->run_at = fill->run_end = place.page;
 		else if (place.page < fill->run_at || place.page > fill->run_end + REPLAY_GAP)
 			return;
-		if (place.page >= fill->run_end)
-			fill->run_end = place.page + 1;
+		if (end > fill->run_end)
+			fill->run_end = end;
 	}
 }
 

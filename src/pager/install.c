@@ -17,6 +17,10 @@
 #define NO_MEMORY_FIRST_NS FL_NS_PER_MS
 #define NO_MEMORY_LAST_NS  (256 * FL_NS_PER_MS)
 
+/* So many poisoned pages get a line each in the log; of the rest those whose number is a power
+ * of 2. */
+#define POISON_LINES 16u
+
 static uint64_t backoff(unsigned int tries, uint64_t first_ns, uint64_t last_ns)
 {
 	uint64_t wait_ns = tries < 20 ? first_ns << tries : last_ns;
@@ -103,12 +107,27 @@ static bool is_there(struct fl_fetch *fetch, const struct fl_place *place)
 	return fl_install_look(pager->options.pagemap_fd, place->addr) > 0;
 }
 
+void fl_fetch_poison(struct fl_fetch *fetch, const char *why, int code)
+{
+	struct fl_pager *pager = fetch->pager;
+	uint64_t before = atomic_load_explicit(&pager->count.poisoned, memory_order_relaxed);
+	struct fl_place place;
+
+	fetch->poison = true;
+	/* A whole image may be bad: every page is counted, but not every page gets a line. */
+	if (before >= POISON_LINES && (before & (before - 1)))
+		return;
+	(void)fl_layout_by_page(pager->parts.layout, fetch->page, &place);
+	fl_log(&pager->options.log, FL_LOG_ERROR,
+	       "page at offset 0x%" PRIx64 " %s: %s; it is poisoned, as %" PRIu64 " before it",
+	       place.offset, why, strerror(-code), before);
+}
+
 static enum fl_progress no_memory(struct fl_fetch *fetch, const struct fl_place *place,
 				  const char *why)
 {
 	struct fl_pager *pager = fetch->pager;
 	unsigned int tries = fetch->starved++;
-	struct fl_place demanded;
 
 	if (!pager->starved)
 		fl_log(&pager->options.log, FL_LOG_WARNING,
@@ -123,10 +142,7 @@ static enum fl_progress no_memory(struct fl_fetch *fetch, const struct fl_place 
 		return FL_PROGRESS_DONE;
 	}
 	fl_fetch_cut_down(fetch, fetch->demand, 1);
-	fetch->poison = true;
-	(void)fl_layout_by_page(pager->parts.layout, fetch->page, &demanded);
-	fl_log(&pager->options.log, FL_LOG_ERROR, "page at offset 0x%" PRIx64 " is poisoned: %s",
-	       demanded.offset, why);
+	fl_fetch_poison(fetch, why, -ENOMEM);
 	return FL_PROGRESS_MORE;
 }
 

@@ -40,7 +40,9 @@ void fl_pager_fail(struct fl_pager *pager, int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	fl_log(&pager->options.log, FL_LOG_ERROR, "%s: %s", text, strerror(-code));
+	/* That a VMM ends is no fault of anyone's. */
+	fl_log(&pager->options.log, code == -ESRCH ? FL_LOG_INFO : FL_LOG_ERROR, "%s: %s", text,
+	       strerror(-code));
 }
 
 void fl_pager_wake(struct fl_pager *pager, uint64_t addr, uint64_t len_bytes)

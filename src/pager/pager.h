@@ -177,6 +177,8 @@ bool fl_fetch_waits(const struct fl_pager *pager);
 void fl_fetch_join(struct fl_fetch *fetch, uint64_t page, uint64_t now_ns);
 
 /* install.c: brings a fetch's contents into the guest. */
+/* It has one page, which is not to be had: the install will poison it. */
+void fl_fetch_poison(struct fl_fetch *fetch, const char *why, int code);
 enum fl_progress { FL_PROGRESS_DONE, FL_PROGRESS_MORE, FL_PROGRESS_LATER };
 enum fl_progress fl_fetch_install(struct fl_fetch *fetch, uint64_t budget_bytes);
 

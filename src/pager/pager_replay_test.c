@@ -194,6 +194,25 @@ static void test_replay_bridges_gaps(void **state)
 	fl_wset_free(set);
 }
 
+/* A set that was recorded in 2 MiB pages, replayed for a guest of 4 KiB pages. */
+static void test_replay_of_large_units(void **state)
+{
+	struct fl_wset *set = NULL;
+	struct guest guest;
+
+	(void)state;
+	assert_int_equal(fl_wset_new(&set, PAGES * 4096, 2u << 20), 0);
+	assert_int_equal(fl_wset_add(set, 5u << 20), 0);
+	assert_int_equal(fl_wset_plan(set), 0);
+	guest_start(&guest, &(struct guest_config){.pages = PAGES, .replay = set});
+	guest_wait(guest_stats_now(&guest).replay == 512);
+	for (size_t page = 1024; page < 1024 + 512; page++)
+		guest_check(&guest, page);
+	assert_int_equal(guest_stats(&guest).demand, 0);
+	guest_stop(&guest);
+	fl_wset_free(set);
+}
+
 /* Across a hole, a border of regions, and what is there already, with repeated pages: each comes
  * once. */
 static void test_replay_is_cut(void **state)
@@ -265,6 +284,7 @@ int main(void)
 		cmocka_unit_test(test_record_and_replay),
 		cmocka_unit_test(test_replay_is_large),
 		cmocka_unit_test(test_replay_bridges_gaps),
+		cmocka_unit_test(test_replay_of_large_units),
 		cmocka_unit_test(test_replay_is_cut),
 		cmocka_unit_test(test_record_joined),
 	};
