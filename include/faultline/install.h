@@ -149,7 +149,7 @@ FL_API void *fl_install_place(struct fl_install *install, uint64_t addr, uint64_
  * Return: bytes finished, possibly fewer than asked; -EEXIST: the first page is there already;
  * -EAGAIN: the mapping is changing: read events, then try again; -ENOMEM: no memory now;
  * -ENOENT or -EFAULT: the range is not (or no longer) registered, or @from is not readable;
- * -ESRCH: the address space is gone; -EINVAL.
+ * -ESRCH: the address space is gone; -EINVAL; -EOPNOTSUPP: this install has no FL_INSTALL_WP.
  */
 FL_API int64_t fl_install_copy(struct fl_install *install, uint64_t addr, const void *from,
 			       uint64_t len_bytes, unsigned int flags);
@@ -206,7 +206,8 @@ FL_API void fl_install_close(struct fl_install *install);
  * Asks the kernel (PAGEMAP_SCAN, else the page's pagemap entry), for when answers contradict each
  * other: an empty hugetlbfs pool makes UFFDIO_COPY answer EEXIST for a page that is absent.
  *
- * Return: 1 when it is present or swapped out; 0 when not; -EBADF, -EPERM, and what read(2) returns.
+ * Return: 1 when it is present or swapped out; 0 when not; -EBADF, -EPERM, and what read(2)
+ * returns.
  */
 FL_API int fl_install_look(int pagemap_fd, uint64_t addr);
 

@@ -202,13 +202,7 @@ struct fl_pager_parts {
  * @FL_FAULT_ZERO: zeros: a hole of the image, or a page that the guest gave back
  * @FL_FAULT_MAPPED: the page was present and only had to be mapped (minor), or write-enabled
  */
-enum fl_fault_kind {
-	FL_FAULT_HIT,
-	FL_FAULT_MISS,
-	FL_FAULT_JOINED,
-	FL_FAULT_ZERO,
-	FL_FAULT_MAPPED
-};
+enum fl_fault_kind { FL_FAULT_HIT, FL_FAULT_MISS, FL_FAULT_JOINED, FL_FAULT_ZERO, FL_FAULT_MAPPED };
 
 /** FL_FAULT_KINDS - how many kinds there are */
 #define FL_FAULT_KINDS 5
@@ -310,9 +304,9 @@ FL_API int fl_pager_fd(const struct fl_pager *pager);
  * A step of filling is short, so that a fault which comes meanwhile hardly waits.
  *
  * Return: 1 when there is more to do at once; 0 when there is nothing until the descriptor is
- * readable; a negative errno when the session has failed and serves no more: -ESRCH the VMM is gone,
- * -EOPNOTSUPP it forked or a page could not be poisoned, or what the trap or an install failed
- * with; the reason was logged.
+ * readable; a negative errno when the session has failed and serves no more: -ESRCH the VMM is
+ * gone, -EOPNOTSUPP it forked or a page could not be poisoned, or what the trap or an install
+ * failed with; the reason was logged.
  */
 FL_API int fl_pager_run(struct fl_pager *pager);
 

@@ -177,6 +177,9 @@ FL_API int fl_trap_fd(struct fl_trap *trap);
  *	because a fault may only be answered with what is true after them
  * @max: room in @events, at least 1
  *
+ * The descriptor does not become readable when the VMM dies: that is told by its pidfd, and here to
+ * whoever reads anyway.
+ *
  * Return: how many, 0 for none now; -ESRCH when the VMM's address space is gone; another negative
  * errno of read(2).
  */
@@ -235,6 +238,7 @@ FL_API int fl_trap_protect(struct fl_trap *trap, uint64_t addr, uint64_t len_byt
  *
  * A userfaultfd whose last descriptor is closed lets every waiter read zeros: whoever must not
  * see that keeps a descriptor of his own, as Firecracker does.
+ * What a SIGSEGV trap had armed stays out of sight: who waits there goes on to the handler before.
  */
 FL_API void fl_trap_close(struct fl_trap *trap);
 

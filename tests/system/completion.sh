@@ -43,7 +43,7 @@ while read -r command _; do
 	done < <("$faultline" "$command" --help | sed -n 's/^  [^-]*-*[a-z]*[, ]*--\([a-z-]*\).*/\1/p')
 	# And it knows none that there is not.
 	while read -r option; do
-		"$faultline" "$command" --help | grep -q -e "$option\b" || fail "$command has no $option"
+		grep -q -e "$option\b" <<<"$("$faultline" "$command" --help)" || fail "$command has no $option"
 	done <<<"$known"
 done < <("$faultline" help | sed -n 's/^  \([a-z]*\)  .*/\1/p')
 

@@ -30,7 +30,7 @@ libdir=$tmp/root$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=libdir faultli
 cc "$tmp/user.c" -o "$tmp/shared" $(flags --cflags --libs)
 said=$(LD_LIBRARY_PATH=$libdir "$tmp/shared")
 [[ $said = "$version" ]] || fail "the shared library says '$said', pkg-config '$version'"
-ldd "$tmp/shared" | grep -q libfaultline.so.0 || fail "not linked with libfaultline.so.0"
+[[ $(ldd "$tmp/shared") = *libfaultline.so.0* ]] || fail "not linked with libfaultline.so.0"
 
 # shellcheck disable=SC2046
 cc "$tmp/user.c" -o "$tmp/static" $(flags --cflags) "$libdir/libfaultline.a" \
