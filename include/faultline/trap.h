@@ -177,11 +177,10 @@ FL_API int fl_trap_fd(struct fl_trap *trap);
  *	because a fault may only be answered with what is true after them
  * @max: room in @events, at least 1
  *
- * The descriptor does not become readable when the VMM dies: that is told by its pidfd, and here to
- * whoever reads anyway.
+ * That the VMM is dead is not told here, nor by fl_trap_fd(): its pidfd says so, and every install
+ * that is tried answers -ESRCH.
  *
- * Return: how many, 0 for none now; -ESRCH when the VMM's address space is gone; another negative
- * errno of read(2).
+ * Return: how many, 0 for none now; a negative errno of read(2).
  */
 FL_API int fl_trap_read(struct fl_trap *trap, struct fl_event *events, unsigned int max);
 
@@ -216,7 +215,7 @@ FL_API int fl_trap_release(struct fl_trap *trap, uint64_t addr, uint64_t len_byt
  * @addr: host virtual address, page aligned
  * @len_bytes: length
  *
- * Return: 0; -EINVAL; -ESRCH when the address space is gone.
+ * Return: 0; -EINVAL. A dead VMM has nobody to wake: 0.
  */
 FL_API int fl_trap_wake(struct fl_trap *trap, uint64_t addr, uint64_t len_bytes);
 

@@ -30,7 +30,7 @@ static void test_place_and_map(void **state)
 	assert_ptr_equal(place, rig.ram.alias + rig.ram.page);
 	load_start(&actor, rig.ram.at + rig.ram.page);
 	next_fault(&rig, 1, 0);
-	test_pattern(place, rig.ram.page, rig.ram.page, 2);
+	test_pattern(place, rig.ram.page, rig.ram.page, RIG_SEED);
 	assert_int_equal(fl_install_map(rig.install, page_addr(&rig.ram, 1), rig.ram.page, 0),
 			 rig.ram.page);
 	assert_int_equal(actor_join(&actor), (unsigned char)place[0]);

@@ -14,7 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SEED       2
 #define PATIENCE   60000 /* ms, only when a test fails */
 #define HUGE_SHIFT 21
 
@@ -72,13 +71,13 @@ char *page_contents(const struct ram *ram, size_t page)
 	char *contents = aligned_alloc(ram->page, ram->page);
 
 	assert_non_null(contents);
-	test_pattern(contents, ram->page, page * ram->page, SEED);
+	test_pattern(contents, ram->page, page * ram->page, RIG_SEED);
 	return contents;
 }
 
 void assert_page(const struct ram *ram, size_t page)
 {
-	assert_filled(ram->at + page * ram->page, ram->page, page * ram->page, SEED);
+	assert_filled(ram->at + page * ram->page, ram->page, page * ram->page, RIG_SEED);
 }
 
 void assert_zero_page(const struct ram *ram, size_t page)
@@ -355,7 +354,7 @@ static void be_vmm(int socket, size_t len, uint64_t features)
 	struct hello hello = {0};
 	struct iovec body;
 	struct msghdr msg = message(&hello, &body);
-	struct cmsghdr *header = CMSG_FIRSTHDR(&msg);
+	struct cmsghdr *header = &hello.control.header;
 	int uffd = fl_uffd_open(features, 0, NULL, NULL);
 	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -380,6 +379,8 @@ void vmm_start(struct vmm *vmm, size_t len, uint64_t features)
 	struct msghdr msg = message(&hello, &body);
 	int sockets[2];
 
+	SKIP_UNLESS(!fl_probe_one("uffd.syscall") || !fl_probe_one("uffd.device"), "uffd",
+		    "none may be had");
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets), 0);
 	vmm->pid = fork();
 	assert_true(vmm->pid >= 0);
@@ -390,7 +391,7 @@ void vmm_start(struct vmm *vmm, size_t len, uint64_t features)
 	close(sockets[0]);
 	vmm->addr = hello.addr;
 	vmm->len = len;
-	memcpy(&vmm->uffd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(vmm->uffd));
+	memcpy(&vmm->uffd, CMSG_DATA(&hello.control.header), sizeof(vmm->uffd));
 }
 
 void vmm_kill(struct vmm *vmm)

@@ -22,6 +22,9 @@
 #define UNDER_TSAN false
 #endif
 
+/* Of the contents of pages, which are filled by their position in the memory. */
+#define RIG_SEED 2
+
 enum ram_kind { RAM_ANON, RAM_MEMFD, RAM_HUGE_ANON, RAM_HUGE_MEMFD };
 
 /* @alias: the second mapping of shared memory; @memfd: -1 for anonymous memory */
@@ -108,7 +111,8 @@ void store_start(struct actor *actor, void *at, int value);
 /* The signal that loading one byte raises in this thread, or 0. */
 int signal_of_load(const void *at);
 
-/* A process that has a userfaultfd and armed anonymous memory, and what it lets us have of both. */
+/* A process that has a userfaultfd and anonymous memory, and what it lets us have of both. Skips
+ * the test where there is no userfaultfd. */
 struct vmm {
 	int pid;
 	int uffd;

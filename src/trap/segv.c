@@ -66,7 +66,13 @@ static int segv_arm(struct fl_trap *trap, uint64_t addr, uint64_t len_bytes, uns
 	int rc = check_range(addr, len_bytes);
 
 	(void)modes;
-	return rc ? rc : fl_segv_change(to_segv(trap), &change);
+	if (rc)
+		return rc;
+	rc = fl_segv_change(to_segv(trap), &change);
+	/* It was armed for a moment: who touched it then must not wait for ever. */
+	if (rc)
+		fl_segv_wake(to_segv(trap), change.start, change.end);
+	return rc;
 }
 
 static int segv_wake(struct fl_trap *trap, uint64_t addr, uint64_t len_bytes)

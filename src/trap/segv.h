@@ -80,10 +80,26 @@ struct fl_segv_change {
 };
 int fl_segv_change(struct fl_segv *segv, const struct fl_segv_change *change);
 
+/* What a handler waits on: its slot, or that a slot is freed. */
+struct fl_segv_wait {
+	_Atomic uint32_t *word;
+	uint32_t value;
+	struct fl_segv *starving;
+};
+
+/* For a handler: reports a touch if a slot is free, and says what to wait on in either case. */
+void fl_segv_post(struct fl_segv *segv, uint64_t addr, uint32_t flags, struct fl_segv_wait *wait);
+
+/* Sleeps until the touch should be tried again. */
+void fl_segv_wait(const struct fl_segv_wait *wait);
+
 /* Takes up to max events. One reader at a time: under segv->reader. */
 unsigned int fl_segv_take(struct fl_segv *segv, struct fl_event *events, unsigned int max);
 
 /* Ends the wait of all who touched [start, end). */
 void fl_segv_wake(struct fl_segv *segv, uint64_t start, uint64_t end);
+
+/* Drops the queue and sends everybody back to his instruction. No handler may be posting. */
+void fl_segv_empty(struct fl_segv *segv);
 
 #endif

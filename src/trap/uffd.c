@@ -10,9 +10,9 @@
  * order, because a fault may only be answered with what is true after them.
  *
  * The descriptor outlives the address space, and read(2), poll(2) and UFFDIO_WAKE do not tell: they
- * answer as for an idle guest. Only ioctls that would change the address space answer ESRCH, and
- * UFFDIO_(UN)REGISTER even ENOMEM. alive() therefore asks for a UFFDIO_COPY that can never be done:
- * from a page that cannot be read, to the lowest address there is.
+ * answer as for an idle guest. Only ioctls that would change the address space answer ESRCH, but
+ * UFFDIO_(UN)REGISTER ENOMEM. What that means alive() finds out by a UFFDIO_COPY that can never be
+ * done: from a page that cannot be read, to the lowest address there is.
  *
  * Nothing here is changed after fl_trap_uffd_new(): any thread may call anything, and the kernel
  * hands each event to one reader.
@@ -84,8 +84,7 @@ static void take_fault(const struct uffd_msg *msg, struct fl_event *event)
 		event->flags |= FL_FAULT_WP;
 }
 
-/* False for a kind of event that came into being after this was written, and was never asked for.
- */
+/* False for a fault, and for a kind of event younger than this, which nobody asked for. */
 static bool take_change(const struct uffd_msg *msg, struct fl_event *event)
 {
 	*event = (struct fl_event){.addr = msg->arg.remove.start};
@@ -121,7 +120,7 @@ static unsigned int take_batch(const struct uffd_msg *msgs, unsigned int count,
 	unsigned int taken = 0;
 
 	for (unsigned int i = 0; i < count; i++)
-		if (msgs[i].event != UFFD_EVENT_PAGEFAULT && take_change(&msgs[i], &events[taken]))
+		if (take_change(&msgs[i], &events[taken]))
 			taken++;
 	for (unsigned int i = 0; i < count; i++)
 		if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
@@ -143,7 +142,7 @@ static int uffd_read(struct fl_trap *trap, struct fl_event *events, unsigned int
 			got = read(uffd->fd, msgs, max * sizeof(msgs[0]));
 		} while (got < 0 && errno == EINTR);
 		if (got < 0 && errno == EAGAIN)
-			return alive(uffd);
+			return 0;
 		if (got < 0)
 			return -errno;
 		taken = take_batch(msgs, (unsigned int)((size_t)got / sizeof(msgs[0])), events);
@@ -175,7 +174,7 @@ static int uffd_wake(struct fl_trap *trap, uint64_t addr, uint64_t len_bytes)
 	struct uffd *uffd = to_uffd(trap);
 	struct uffdio_range range = {.start = addr, .len = len_bytes};
 
-	return ioctl(uffd->fd, UFFDIO_WAKE, &range) ? -errno : alive(uffd);
+	return ioctl(uffd->fd, UFFDIO_WAKE, &range) ? -errno : 0;
 }
 
 /* UFFDIO_UNREGISTER wakes those who wait for a missing page only, so a wake for all follows. */
