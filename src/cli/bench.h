@@ -66,6 +66,8 @@ struct bench_pager {
 	struct fl_pager *pager;
 };
 
+/* Not started: bench_touch() needs fl_pager_start(), a fill is run by the thread that measures it.
+ */
 int bench_pager_open(struct bench_pager *pager, struct bench_memory *memory,
 		     struct bench_image *image, const struct fl_pager_options *options,
 		     struct fl_error *err);

@@ -182,8 +182,6 @@ int bench_pager_open(struct bench_pager *pager, struct bench_memory *memory,
 	code = open_parts(pager, memory, err);
 	if (!code)
 		code = fl_pager_new(&pager->pager, &pager->parts, options, err);
-	if (!code)
-		code = fl_pager_start(pager->pager);
 	if (code < 0)
 		bench_pager_close(pager);
 	return code;
