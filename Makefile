@@ -28,12 +28,14 @@ test: ## set up, build every kind of build, run every test (ONLY=regex BUILDS="p
 	@tools/setup build test
 	@tests/run
 
-bench: all ## produce the figures of docs/performance.md
+bench: ## produce the figures of docs/performance.md
+	@tools/setup build demo
+	@$(MAKE) --no-print-directory all
 	@bench/run
 
 install: all ## install under PREFIX, staged in DESTDIR
-	meson configure build -Dprefix=$(abspath $(PREFIX))
-	DESTDIR=$(DESTDIR) meson install -C build
+	meson configure build "-Dprefix=$(abspath $(PREFIX))"
+	DESTDIR="$(DESTDIR)" meson install -C build
 
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck: all must be silent
 	@tools/setup build lint
