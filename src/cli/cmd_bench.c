@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "util/error.h"
 
 #define ROUNDS_DEFAULT 7u
 #define ROUNDS_MAX     99u
@@ -53,30 +54,27 @@ static int run_one(const struct bench *bench, const struct bench_options *option
 	return 0;
 }
 
+static bool is_wanted(const struct bench_options *options, const struct bench *bench)
+{
+	return !options->only || strcmp(options->only, bench->name) == 0;
+}
+
 static int run_all(const struct bench_options *options)
 {
 	json_t *out = json_array();
 	int failed = 0;
-	bool found = false;
 
 	if (!options->json)
 		printf("%-9s %10s %10s %-9s %7s  %-8s %-4s  %s\n", "name", "ours", "beside", "unit",
 		       "ratio", "aim", "met", "what");
 	for (size_t i = 0; i < bench_count; i++) {
-		if (options->only && strcmp(options->only, bench_table[i].name) != 0)
-			continue;
-		found = true;
-		failed |= run_one(&bench_table[i], options, out);
+		if (is_wanted(options, &bench_table[i]))
+			failed |= run_one(&bench_table[i], options, out);
 	}
-	if (!found) {
-		(void)fprintf(stderr, "faultline bench: no benchmark is called \"%s\"\n",
-			      options->only);
-		failed = 2;
-	}
-	if (options->json && found)
+	if (options->json) {
 		(void)json_dumpf(out, stdout, JSON_INDENT(2));
-	if (options->json && found)
 		(void)putchar('\n');
+	}
 	json_decref(out);
 	return failed;
 }
@@ -107,9 +105,13 @@ static int set_only(void *ctx, const char *value, struct fl_error *err)
 {
 	struct bench_options *options = ctx;
 
-	(void)err;
-	options->only = value;
-	return 0;
+	for (size_t i = 0; i < bench_count; i++) {
+		if (strcmp(value, bench_table[i].name) == 0) {
+			options->only = value;
+			return 0;
+		}
+	}
+	return fl_error_set(err, -EINVAL, "no benchmark is called \"%s\"", value);
 }
 
 static int set_quick(void *ctx, const char *value, struct fl_error *err)

@@ -7,9 +7,11 @@
  * is for that one. So the options are one structure, copied at each --socket.
  */
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -227,6 +229,28 @@ static const struct cli_usage usage = {
 	.option_count = sizeof(options) / sizeof(*options),
 };
 
+/* The set is written when the VM has ended: that it can be is asked now. */
+static int check_record_path(const struct serve *serve, size_t index, struct fl_error *err)
+{
+	const char *path = serve->sockets[index].record;
+	char *copy = strdup(path);
+	struct stat st;
+	int code = 0;
+
+	if (!copy)
+		return fl_error_set(err, -ENOMEM, "out of memory");
+	if (access(dirname(copy), W_OK | X_OK) < 0)
+		code = fl_error_set(err, -errno, "--record %s: %s", path, strerror(errno));
+	else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		code = fl_error_set(err, -EINVAL, "--record %s: exists and is no file", path);
+	free(copy);
+	for (size_t i = 0; i < index && !code; i++) {
+		if (serve->sockets[i].record && strcmp(serve->sockets[i].record, path) == 0)
+			code = fl_error_set(err, -EINVAL, "--record %s: for two sockets", path);
+	}
+	return code;
+}
+
 /* A precise set is wanted: nothing may come that was not touched. */
 static int check_record(struct socket_options *o, struct fl_error *err)
 {
@@ -255,6 +279,8 @@ static int check(struct serve *serve, struct fl_error *err)
 			return fl_error_set(err, -EINVAL, "socket %s has no --memory",
 					    serve->sockets[i].socket);
 		rc = check_record(&serve->sockets[i], err);
+		if (!rc && serve->sockets[i].record)
+			rc = check_record_path(serve, i, err);
 		if (rc)
 			return rc;
 	}

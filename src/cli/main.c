@@ -43,6 +43,12 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
+static int unknown(const char *name)
+{
+	fprintf(stderr, "faultline: there is no command '%s'\nTry 'faultline help'.\n", name);
+	return CLI_USAGE;
+}
+
 /* `faultline help serve` is `faultline serve --help`. */
 static int cmd_help(int argc, char **argv)
 {
@@ -50,6 +56,8 @@ static int cmd_help(int argc, char **argv)
 	char *args[] = {argc > 1 ? argv[1] : argv[0], help, NULL};
 	const struct command *command = argc > 1 ? find(argv[1]) : NULL;
 
+	if (argc > 1 && !command)
+		return unknown(argv[1]);
 	if (command && command->run != cmd_help && command->run != cmd_version)
 		return command->run(2, args);
 	print_usage(stdout);
@@ -77,12 +85,7 @@ static int run(int argc, char **argv)
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
 		return cmd_help(1, argv);
 	command = find(argv[1]);
-	if (!command) {
-		fprintf(stderr, "faultline: there is no command '%s'\nTry 'faultline help'.\n",
-			argv[1]);
-		return CLI_USAGE;
-	}
-	return command->run(argc - 1, argv + 1);
+	return command ? command->run(argc - 1, argv + 1) : unknown(argv[1]);
 }
 
 /* What was printed must have arrived: a full disk is no success. */
@@ -90,7 +93,7 @@ int main(int argc, char **argv)
 {
 	int status = run(argc, argv);
 
-	if (fflush(stdout) != 0 && status == CLI_OK) {
+	if ((fflush(stdout) != 0 || ferror(stdout)) && status == CLI_OK) {
 		perror("faultline: standard output");
 		return CLI_FAILED;
 	}

@@ -26,7 +26,15 @@ wrong "around: .*power of two" "${s[@]}" --socket "$tmp/s" --memory "$tmp/a" --a
 wrong "timeout: .*not between" "${s[@]}" --socket "$tmp/s" --memory "$tmp/a" --timeout 0
 wrong "on-failure: .*neither kill nor leave" "${s[@]}" --on-failure dance
 wrong "log-level: .*is not error" "${s[@]}" --log-level loud
+wrong "record $tmp/none/w: No such file" "${s[@]}" --socket "$tmp/s" --memory "$tmp/a" \
+	--record "$tmp/none/w"
+wrong "record $tmp: exists and is no file" "${s[@]}" --socket "$tmp/s" --memory "$tmp/a" \
+	--record "$tmp"
+wrong "record $tmp/w: for two sockets" "${s[@]}" --socket "$tmp/s" --memory "$tmp/a" \
+	--record "$tmp/w" --socket "$tmp/t" --memory "$tmp/a" --record "$tmp/w"
 wrong "too many" "$faultline" stat more
+wrong "there is no command 'dance'" "$faultline" help dance
+wrong 'no benchmark is called "dance"' "$faultline" bench --only dance
 
 failing() {
 	refused "${@:2}"
