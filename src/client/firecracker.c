@@ -16,6 +16,7 @@
 
 #include "client/firecracker_json.h"
 #include "client/peer.h"
+#include "trap/uffd.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/fd.h"
@@ -122,7 +123,7 @@ static int check_fds(const struct message *message, struct fl_error *err)
 	if (message->fd_count > 1)
 		return fl_error_set(err, -EBADMSG,
 				    "handshake came with several descriptors instead of one");
-	if (!fl_peer_is_uffd(message->fd))
+	if (!fl_uffd_is(message->fd))
 		return fl_error_set(err, -EBADMSG,
 				    "the descriptor in the handshake is no userfaultfd");
 	return 0;

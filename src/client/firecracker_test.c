@@ -19,6 +19,7 @@
 #include <faultline/trap.h>
 
 #include "client/peer.h"
+#include "trap/uffd.h"
 
 #define GOOD       "[{\"base_host_virt_addr\":4096,\"size\":4096,\"offset\":0,\"page_size\":4096}]"
 #define TIMEOUT_MS 20000
@@ -101,7 +102,7 @@ static void receives_what_it_sends(void **state)
 		assert_int_equal(receive(wire, TIMEOUT_MS), 0);
 		assert_int_equal(wire->hello.count, FL_REGIONS_MAX);
 		assert_memory_equal(wire->hello.regions, regions, sizeof(regions));
-		assert_true(fl_peer_is_uffd(wire->hello.uffd));
+		assert_true(fl_uffd_is(wire->hello.uffd));
 		assert_int_equal(fcntl(wire->hello.uffd, F_GETFD), FD_CLOEXEC);
 		assert_int_equal(wire->hello.pid, getpid());
 		forget(wire);
@@ -377,22 +378,22 @@ static void tells_descriptors_apart(void **state)
 	int raw;
 
 	need_uffd(wire);
-	assert_true(fl_peer_is_uffd(wire->uffd));
+	assert_true(fl_uffd_is(wire->uffd));
 	/* Looking has changed nothing. */
-	assert_true(fl_peer_is_uffd(wire->uffd));
+	assert_true(fl_uffd_is(wire->uffd));
 	assert_false(fl_peer_is_pidfd(wire->uffd));
 	assert_true(fl_peer_is_pidfd(pidfd));
-	assert_false(fl_peer_is_uffd(pidfd));
-	assert_false(fl_peer_is_uffd(-1));
+	assert_false(fl_uffd_is(pidfd));
+	assert_false(fl_uffd_is(-1));
 	assert_false(fl_peer_is_pidfd(-1));
 	raw = dup(wire->pager);
-	assert_false(fl_peer_is_uffd(raw));
+	assert_false(fl_uffd_is(raw));
 	assert_false(fl_peer_is_pidfd(raw));
 	(void)close(raw);
 	(void)close(pidfd);
 	/* It refuses what it does not know with EINVAL, as a userfaultfd does. */
 	raw = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	assert_false(fl_peer_is_uffd(raw));
+	assert_false(fl_uffd_is(raw));
 	if (raw >= 0)
 		(void)close(raw);
 }

@@ -3,21 +3,15 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 
 #include "util/clock.h"
+#include "util/compat.h"
 #include "util/fd.h"
-
-/* Linux 6.5; older headers lack it. */
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
 
 static int wait_readable(int sock, uint64_t deadline_ns)
 {
@@ -144,19 +138,6 @@ int fl_peer_process(int sock, int *pidfd, pid_t *pid)
 		return -errno;
 	*pidfd = pidfd_open(cred.pid, 0);
 	return *pidfd < 0 ? -errno : 0;
-}
-
-/*
- * UFFDIO_API with an unknown version fails with EINVAL and zeroes the structure, whether the
- * handshake with the kernel has been done or not (ioctl_userfaultfd(2)). Nothing else does both.
- */
-bool fl_peer_is_uffd(int fd)
-{
-	struct uffdio_api api = {.api = ~(__u64)UFFD_API, .features = ~0ULL};
-
-	if (ioctl(fd, UFFDIO_API, &api) == 0 || errno != EINVAL)
-		return false;
-	return api.api == 0 && api.features == 0;
 }
 
 bool fl_peer_is_pidfd(int fd)

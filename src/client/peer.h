@@ -42,9 +42,6 @@ void fl_peer_drop(struct fl_piece *piece, size_t from);
  */
 int fl_peer_process(int sock, int *pidfd, pid_t *pid);
 
-/* Is it a userfaultfd? Found without changing its state, and without /proc. */
-bool fl_peer_is_uffd(int fd);
-
 /* Is it a pidfd? */
 bool fl_peer_is_pidfd(int fd);
 

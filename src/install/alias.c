@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 #include "util/error.h"
 
 static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 
 /* An entry of /proc/PID/pagemap, Linux Documentation/admin-guide/mm/pagemap.rst. */
 #define ENTRY_PRESENT (UINT64_C(1) << 63)

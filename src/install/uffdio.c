@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 #include "util/error.h"
 
 /*

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "client/peer.h"
+#include "trap/uffd.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/fd.h"
@@ -148,7 +149,7 @@ static int take_fds(struct fl_handoff *handoff, struct fl_piece *piece, bool fir
 
 static int check_fds(const struct fl_handoff *handoff, struct fl_error *err)
 {
-	if (!fl_peer_is_uffd(handoff->uffd))
+	if (!fl_uffd_is(handoff->uffd))
 		return fl_error_set(err, -EBADMSG, "handoff: descriptor 0 is no userfaultfd");
 	if (!fl_peer_is_pidfd(handoff->pidfd))
 		return fl_error_set(err, -EBADMSG, "handoff: descriptor 2 is no pidfd");

@@ -20,6 +20,7 @@
 
 #include "client/peer.h"
 #include "session/handoff.h"
+#include "trap/uffd.h"
 #include "util/clock.h"
 
 #define PAGES       256u
@@ -314,7 +315,7 @@ static void arrives_as_it_was_sent(void **state)
 	assert_int_equal(wire->heard.count, 2);
 	assert_int_equal(wire->heard.pages, 3);
 	assert_int_equal(wire->heard.pid, getpid());
-	assert_true(fl_peer_is_uffd(wire->heard.uffd));
+	assert_true(fl_uffd_is(wire->heard.uffd));
 	assert_true(fl_peer_is_pidfd(wire->heard.pidfd));
 	assert_int_equal(fcntl(wire->heard.table_fd, F_GETFD), FD_CLOEXEC);
 	fl_handoff_drop(&wire->heard);

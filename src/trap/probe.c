@@ -18,7 +18,7 @@
 #include <linux/io_uring.h>
 #include <linux/memfd.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 #include "trap/uffd.h"
 #include "util/fd.h"
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <faultline/trap.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 #include "trap/uffd.h"
 
 #define ROOM 128

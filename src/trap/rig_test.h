@@ -11,7 +11,7 @@
 #include <faultline/install.h>
 #include <faultline/trap.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 
 #ifndef __has_feature /* clang's way to ask; gcc defines the macro */
 #define __has_feature(x) 0

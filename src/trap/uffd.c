@@ -14,8 +14,7 @@
  * UFFDIO_(UN)REGISTER ENOMEM. What that means alive() finds out by a UFFDIO_COPY that can never be
  * done: from a page that cannot be read, to the lowest address there is.
  *
- * Nothing here is changed after fl_trap_uffd_new(): any thread may call anything, and the kernel
- * hands each event to one reader.
+ * One thread reads; any thread may call anything else.
  */
 
 #include "trap/uffd.h"
@@ -24,9 +23,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 #include "util/error.h"
 #include "util/fd.h"
 
@@ -40,6 +40,7 @@ struct uffd {
 	int fd;
 	size_t page_size;
 	void *unreadable;
+	bool plain_read; /* preadv2(2) cannot read it; the reader's */
 };
 
 static struct uffd *to_uffd(struct fl_trap *trap)
@@ -128,6 +129,25 @@ static unsigned int take_batch(const struct uffd_msg *msgs, unsigned int count,
 	return taken;
 }
 
+/*
+ * O_NONBLOCK belongs to the open file, and the VMM, which has it too, could take it back: so each
+ * read says for itself that it must not wait. Where the kernel cannot do that for a userfaultfd,
+ * the VMM has to be trusted with it.
+ */
+static ssize_t read_now(struct uffd *uffd, struct uffd_msg *msgs, size_t len_bytes)
+{
+	struct iovec iov = {.iov_base = msgs, .iov_len = len_bytes};
+	ssize_t got;
+
+	if (!uffd->plain_read) {
+		got = preadv2(uffd->fd, &iov, 1, -1, RWF_NOWAIT);
+		if (got >= 0 || (errno != EOPNOTSUPP && errno != ESPIPE && errno != ENOSYS))
+			return got;
+		uffd->plain_read = true;
+	}
+	return read(uffd->fd, msgs, len_bytes);
+}
+
 static int uffd_read(struct fl_trap *trap, struct fl_event *events, unsigned int max)
 {
 	struct uffd *uffd = to_uffd(trap);
@@ -139,7 +159,7 @@ static int uffd_read(struct fl_trap *trap, struct fl_event *events, unsigned int
 		max = BATCH;
 	do {
 		do {
-			got = read(uffd->fd, msgs, max * sizeof(msgs[0]));
+			got = read_now(uffd, msgs, max * sizeof(msgs[0]));
 		} while (got < 0 && errno == EINTR);
 		if (got < 0 && errno == EAGAIN)
 			return 0;
@@ -237,10 +257,10 @@ static const struct fl_trap_ops uffd_ops = {
 };
 
 /*
- * Is this a userfaultfd? Without /proc: UFFDIO_API with a version that never was answers EINVAL and
- * clears its argument, on any userfaultfd, and changes nothing. Other descriptors leave it alone.
+ * UFFDIO_API with a version that never was answers EINVAL and clears its argument, on any
+ * userfaultfd, and changes nothing (ioctl_userfaultfd(2)). Other descriptors leave it alone.
  */
-static bool is_uffd(int fd)
+bool fl_uffd_is(int fd)
 {
 	struct uffdio_api api = {.api = ~UFFD_API, .features = ~0ULL, .ioctls = ~0ULL};
 
@@ -260,7 +280,7 @@ static int check_fd(int fd, struct fl_error *err)
 
 	if (flags < 0)
 		return fl_error_set(err, -errno, "descriptor %d: %s", fd, strerror(errno));
-	if (!is_uffd(fd))
+	if (!fl_uffd_is(fd))
 		return fl_error_set(err, -EINVAL, "descriptor %d is not a userfaultfd", fd);
 	if (!api_done(fd))
 		return fl_error_set(err, -EINVAL, "descriptor %d: UFFDIO_API was not done", fd);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "trap/compat.h"
+#include "util/compat.h"
 #include "util/error.h"
 #include "util/fd.h"
 

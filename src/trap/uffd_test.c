@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -602,6 +603,27 @@ static void test_descriptors(void **state)
 	assert_int_equal(test_open_fds(), fds);
 }
 
+/* The VMM makes its descriptor, which is ours too, wait: a read without events still does not. */
+static void test_blocking_descriptor(void **state)
+{
+	struct fl_trap *trap;
+	struct fl_event event;
+	struct vmm vmm;
+	struct uffd_msg msg;
+	struct iovec iov = {.iov_base = &msg, .iov_len = sizeof(msg)};
+
+	(void)state;
+	vmm_start(&vmm, 1 << 20, UFFD_FEATURE_EVENT_REMOVE);
+	SKIP_UNLESS(preadv2(vmm.uffd, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EAGAIN, "other",
+		    "no RWF_NOWAIT for a userfaultfd");
+	assert_int_equal(fl_trap_uffd_new(&trap, vmm.uffd, NULL), 0);
+	assert_int_equal(fcntl(vmm.uffd, F_SETFL, 0), 0);
+	assert_int_equal(fl_trap_read(trap, &event, 1), 0);
+	fl_trap_close(trap);
+	vmm_kill(&vmm);
+	close(vmm.uffd);
+}
+
 static void test_dead_vmm(void **state)
 {
 	struct fl_trap *trap;
@@ -652,6 +674,7 @@ int main(void)
 		cmocka_unit_test(test_release),
 		cmocka_unit_test(test_arm_refuses),
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_blocking_descriptor),
 		cmocka_unit_test(test_dead_vmm),
 	};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef FL_TRAP_COMPAT_H
-#define FL_TRAP_COMPAT_H
+#ifndef FL_UTIL_COMPAT_H
+#define FL_UTIL_COMPAT_H
 
 /*
  * Numbers of the kernel's interface that are younger than the headers of the oldest distribution
