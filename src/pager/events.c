@@ -109,6 +109,14 @@ static void duplicate(struct fl_pager *pager, const struct fl_place *place)
 	fl_pager_wake(pager, place->addr, place->region->page_size);
 }
 
+static void no_second_mapping(struct fl_pager *pager, const struct fl_place *place)
+{
+	fl_pager_fail(pager, -EOPNOTSUPP,
+		      "minor fault at offset 0x%" PRIx64
+		      " without a second mapping to continue from",
+		      place->offset);
+}
+
 /*
  * A page that the table calls present was touched. The page cache has it, and it only has to be
  * mapped; or this is a late duplicate, and it is there; or it went away without an event (the hole
@@ -133,10 +141,7 @@ static void touch_present(struct fl_pager *pager, const struct fl_event *event,
 	if (done > 0) {
 		fl_histogram_record(&pager->latency[FL_FAULT_MAPPED], fl_clock_ns() - now_ns);
 	} else if (done == -EOPNOTSUPP) {
-		fl_pager_fail(pager, -EOPNOTSUPP,
-			      "minor fault at offset 0x%" PRIx64
-			      " without a second mapping to continue from",
-			      place->offset);
+		no_second_mapping(pager, place);
 	} else if (done != -EFAULT || minor) {
 		duplicate(pager, place);
 	} else {
@@ -165,12 +170,29 @@ static void record(struct fl_pager *pager, const struct fl_place *place)
 		(void)fl_wset_add(pager->options.record, place->offset);
 }
 
+/* The page cache has something for a page that was not supplied yet. Only a second mapping could
+ * put the image's contents there; what there is must not be taken for them. */
+static bool is_stale(struct fl_pager *pager, const struct fl_event *event,
+		     const struct fl_place *place)
+{
+	struct fl_table *table = pager->parts.table;
+
+	return (event->flags & FL_FAULT_MINOR) &&
+	       (fl_table_state(table, place->page) == FL_ABSENT ||
+		fl_table_owns(table, place->page, FL_CLAIM_FETCH)) &&
+	       !fl_install_place(pager->parts.install, place->addr, place->region->page_size);
+}
+
 static void touch(struct fl_pager *pager, const struct fl_event *event,
 		  const struct fl_place *place, uint64_t now_ns)
 {
 	struct fl_fetch *fetch;
 	enum fl_claim claim;
 
+	if (is_stale(pager, event, place)) {
+		no_second_mapping(pager, place);
+		return;
+	}
 	if (!pager->free_demand) {
 		missed(pager, place);
 		return;
@@ -199,23 +221,38 @@ static void touch(struct fl_pager *pager, const struct fl_event *event,
 	}
 }
 
+/* What size the pages there have is not known: the kernel says EINVAL to less than a page. */
+static int64_t poison_outside(struct fl_pager *pager, uint64_t addr, uint64_t *page_size)
+{
+	static const uint64_t sizes[] = {4096, UINT64_C(1) << 21, UINT64_C(1) << 30};
+	int64_t done = -EINVAL;
+
+	for (size_t i = 0; done == -EINVAL && i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		*page_size = sizes[i];
+		done = fl_install_poison(pager->parts.install, addr & ~(sizes[i] - 1), sizes[i], 0);
+	}
+	return done;
+}
+
 /* A touch that raced with an unmap, or the VMM registered more than it said. Nobody could supply
  * that: to wake the thread and no more would let it touch again, for ever. */
 static void fault_outside(struct fl_pager *pager, uint64_t addr)
 {
-	int64_t done = fl_install_poison(pager->parts.install, addr, 0x1000, 0);
+	uint64_t page_size;
+	int64_t done = poison_outside(pager, addr, &page_size);
 
-	if (done > 0)
-		fl_log(&pager->options.log, FL_LOG_ERROR,
-		       "fault at address 0x%" PRIx64 " outside the guest's memory; it is poisoned",
-		       addr);
-	else if (done == -EINVAL || done == -EOPNOTSUPP)
+	if (done == -EINVAL || done == -EOPNOTSUPP)
 		fl_pager_fail(pager, (int)done,
 			      "fault at address 0x%" PRIx64
 			      " outside the guest's memory, which cannot be poisoned",
 			      addr);
-	else
-		fl_pager_wake(pager, addr, 0x1000);
+	else if (done <= 0)
+		fl_pager_wake(pager, addr & ~(page_size - 1), page_size);
+	else if (fl_pager_logs(pager->outside++))
+		fl_log(&pager->options.log, FL_LOG_ERROR,
+		       "fault at address 0x%" PRIx64 " outside the guest's memory; it is poisoned, "
+		       "as %" PRIu64 " before it",
+		       addr, pager->outside - 1);
 }
 
 static void fault(struct fl_pager *pager, const struct fl_event *event, uint64_t now_ns)
@@ -245,16 +282,39 @@ unsigned int fl_pager_removed(struct fl_pager *pager, uint64_t page)
 	return fl_table_remove(table, page);
 }
 
+/* Part of a huge page was given back. The kernel makes zeros of that part where the page is, and
+ * nothing where it is not: then the whole of it still comes from the image. */
+static void removed_partly(struct fl_pager *pager, const struct fl_region *region, uint64_t page)
+{
+	enum fl_page_state state = fl_table_state(pager->parts.table, page);
+
+	if (pager->partly || (state != FL_ABSENT && state != FL_PENDING))
+		return;
+	pager->partly = true;
+	fl_log(&pager->options.log, FL_LOG_WARNING,
+	       "part of the page at offset 0x%" PRIx64 " was given back before it came; "
+	       "all of such a page is supplied from the image",
+	       region->offset + (page - region->first_page) * region->page_size);
+}
+
 static void removed_of(struct fl_pager *pager, const struct fl_region *region, uint64_t addr,
 		       uint64_t end)
 {
-	struct fl_place place;
+	uint64_t page_size = region->page_size, page, last;
 
-	while (addr < end && fl_layout_by_addr(pager->parts.layout, addr, &place) == 0) {
-		if (fl_pager_removed(pager, place.page))
-			fl_pager_wake(pager, place.addr, region->page_size);
+	if (addr >= end)
+		return;
+	page = region->first_page + (addr - region->addr) / page_size;
+	last = region->first_page + (end - region->addr) / page_size;
+	if ((addr - region->addr) % page_size)
+		removed_partly(pager, region, page++);
+	if ((end - region->addr) % page_size && page <= last)
+		removed_partly(pager, region, last);
+	for (; page < last; page++) {
+		if (fl_pager_removed(pager, page))
+			fl_pager_wake(pager, region->addr + (page - region->first_page) * page_size,
+				      page_size);
 		fl_count(&pager->count.removed, 1);
-		addr = place.addr + region->page_size;
 	}
 }
 

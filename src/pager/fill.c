@@ -4,15 +4,23 @@
 
 #include "util/clock.h"
 
+/* How many pages of the plan are looked at before faults are again. */
+#define PLAN_STEP 4096u
+
+/* Asked for once more, it tries again what could not be read. */
 void fl_fill_start(struct fl_pager *pager)
 {
 	pager->fill.on = true;
+	pager->fill.cursor = 0;
+	pager->fill.failures = 0;
+	pager->fill.replay_next = 0;
 }
 
 void fl_fill_again(struct fl_pager *pager, uint64_t page)
 {
 	if (page < pager->fill.cursor)
 		pager->fill.cursor = page;
+	pager->fill.replay_again = true;
 }
 
 /* The page that comes next in the plan of the working set, if the guest has it at all. */
@@ -34,7 +42,8 @@ static uint64_t unit_pages(const struct fl_pager *pager, const struct fl_place *
 	return unit < place->pages_left ? unit : place->pages_left;
 }
 
-/* Puts together the next run of the plan: pages that follow each other, or nearly. */
+/* Puts together the next run of the plan: pages that follow each other, or nearly. There may be
+ * none yet although there is more to look at. */
 static void plan_run(struct fl_pager *pager)
 {
 	uint64_t count = fl_wset_planned_count(pager->options.replay);
@@ -42,6 +51,12 @@ static void plan_run(struct fl_pager *pager)
 	struct fl_place place;
 	uint64_t end;
 
+	if (fill->replay_next == count && fill->replay_again) {
+		fill->replay_again = false;
+		fill->replay_next = 0;
+	}
+	if (count > fill->replay_next + PLAN_STEP)
+		count = fill->replay_next + PLAN_STEP;
 	for (; fill->replay_next < count; fill->replay_next++) {
 		if (!planned(pager, fill->replay_next, &place))
 			continue;
@@ -94,9 +109,18 @@ static void claim_run(struct fl_fetch *fetch, uint64_t page, uint64_t count, uin
 	}
 }
 
-/* Starts to fetch a run: what the source has at hand is installed by this step already; a read that
- * takes time is made long. Returns how many pages of the run were taken on. */
-static uint64_t fetch_run(struct fl_pager *pager, uint64_t page, uint64_t count, bool replay)
+/* Goes on behind what is taken on, before it is read: that may fail, and set the cursor back. */
+static void take_on(struct fl_fill *fill, uint64_t pages, bool replay)
+{
+	if (replay)
+		fill->run_at += pages;
+	else
+		fill->cursor += pages;
+}
+
+/* Starts to fetch a run, as much of it as makes one read: what the source has at hand is installed
+ * by this step already; a read that takes time is made long. */
+static void fetch_run(struct fl_pager *pager, uint64_t page, uint64_t count, bool replay)
 {
 	struct fl_fetch *fetch = fl_fetch_get(pager, false);
 
@@ -106,16 +130,25 @@ static uint64_t fetch_run(struct fl_pager *pager, uint64_t page, uint64_t count,
 	claim_run(fetch, page, count, STEP_BYTES);
 	if (!fetch->pages) {
 		fl_fetch_free(fetch);
-		return 1;
+		take_on(&pager->fill, 1, replay);
+		return;
 	}
 	if (fetch->zeros || fl_fetch_read_now(fetch)) {
+		take_on(&pager->fill, fetch->pages, replay);
 		fl_fetch_ready(fetch);
-		return fetch->pages;
+		return;
 	}
 	claim_run(fetch, page, count, FILL_BYTES);
-	count = fetch->pages;
+	take_on(&pager->fill, fetch->pages, replay);
 	fl_fetch_submit(fetch);
-	return count;
+}
+
+/* Is there something of the plan that was not looked at? */
+static bool plan_left(const struct fl_pager *pager)
+{
+	return pager->options.replay &&
+	       (pager->fill.replay_again ||
+		pager->fill.replay_next < fl_wset_planned_count(pager->options.replay));
 }
 
 static bool start_one(struct fl_pager *pager)
@@ -124,15 +157,17 @@ static bool start_one(struct fl_pager *pager)
 	uint64_t page, count = replay_run(pager, &page);
 
 	if (count) {
-		fill->run_at += fetch_run(pager, page, count, true);
+		fetch_run(pager, page, count, true);
 		return true;
 	}
+	if (plan_left(pager))
+		return true;
 	if (!fill->on || fill->cursor == pager->pages)
 		return false;
 	fill->cursor = fl_table_find(pager->parts.table, FL_ABSENT, fill->cursor, pager->pages);
 	if (fill->cursor == pager->pages)
 		return false;
-	fill->cursor += fetch_run(pager, fill->cursor, UINT64_MAX, false);
+	fetch_run(pager, fill->cursor, UINT64_MAX, false);
 	return true;
 }
 

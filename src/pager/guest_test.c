@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "util/compat.h"
 #include "util/clock.h"
 
 #define REGIONS_MAX 8
@@ -76,6 +77,8 @@ static void map_memory(struct guest *guest)
 	if (guest->config.kind == GUEST_ANON || guest->config.kind == GUEST_HUGETLB) {
 		if (guest->config.kind == GUEST_HUGETLB)
 			flags |= MAP_HUGETLB | MAP_NORESERVE;
+		if (guest->config.shared)
+			flags = MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB;
 		guest->mem = mmap(NULL, guest->map_len, prot, flags, -1, 0);
 		assert_ptr_not_equal(guest->mem, MAP_FAILED);
 		return;
@@ -157,11 +160,13 @@ static void open_uffd(struct guest *guest)
 	}
 	if (guest->config.kind == GUEST_HUGETLB)
 		features |= UFFD_FEATURE_MISSING_HUGETLBFS;
+	if (guest->config.wp && fl_probe_one("uffd.wp-unpopulated") == 0)
+		features |= UFFD_FEATURE_WP_UNPOPULATED;
 	guest->uffd = guest->config.fork ? open_fork_uffd(features)
 					 : fl_uffd_open(features, 0, NULL, &err);
 	SKIP_UNLESS(guest->uffd >= 0, "uffd", "%s", err.text);
 	assert_int_equal(fl_trap_uffd_new(&guest->trap, guest->uffd, &err), 0);
-	if (guest->alias)
+	if (guest->alias && !guest->config.copy)
 		assert_int_equal(
 			fl_install_continue_new(&guest->install, guest->uffd, &alias, 1, &err), 0);
 	else

@@ -33,7 +33,9 @@ struct guest_config {
 	uint32_t flags;             /* FL_PAGER_* */
 	uint32_t around;            /* bytes; 0: the default */
 	bool disk;                  /* the image is a file on a disk, not a memfd */
-	bool wp;                    /* armed for write-protect faults too */
+	bool wp;                    /* armed for write-protect faults too, absent pages included */
+	bool shared;                /* GUEST_HUGETLB: shared memory, whose parts can be removed */
+	bool copy;                  /* GUEST_MEMFD: the pager does not know the second mapping */
 	bool pagemap;               /* the pager may look at what is present */
 	bool fork;                  /* the userfaultfd reports forks */
 	bool stopped;               /* do not start the pager's thread */

@@ -17,10 +17,6 @@
 #define NO_MEMORY_FIRST_NS FL_NS_PER_MS
 #define NO_MEMORY_LAST_NS  (256 * FL_NS_PER_MS)
 
-/* So many poisoned pages get a line each in the log; of the rest those whose number is a power
- * of 2. */
-#define POISON_LINES 16u
-
 static uint64_t backoff(unsigned int tries, uint64_t first_ns, uint64_t last_ns)
 {
 	uint64_t wait_ns = tries < 20 ? first_ns << tries : last_ns;
@@ -115,7 +111,7 @@ void fl_fetch_poison(struct fl_fetch *fetch, const char *why, int code)
 
 	fetch->poison = true;
 	/* A whole image may be bad: every page is counted, but not every page gets a line. */
-	if (before >= POISON_LINES && (before & (before - 1)))
+	if (!fl_pager_logs(before))
 		return;
 	(void)fl_layout_by_page(pager->parts.layout, fetch->page, &place);
 	fl_log(&pager->options.log, FL_LOG_ERROR,
@@ -164,6 +160,16 @@ static enum fl_progress nothing_to_do(struct fl_fetch *fetch, const struct fl_pl
 	return FL_PROGRESS_MORE;
 }
 
+/* Was it installed by UFFDIO_COPY? Its EFAULT is about the buffer of ours that it reads from, which
+ * may have to come back from swap. */
+static bool is_copied(struct fl_fetch *fetch, const struct fl_place *place)
+{
+	uint64_t page_size = place->region->page_size;
+
+	return !fetch->poison && (!fetch->zeros || page_size > 4096) &&
+	       !fl_install_place(fetch->pager->parts.install, place->addr, page_size);
+}
+
 /* What the kernel's answer to an install means: the table of answers in docs/theory.md. */
 static enum fl_progress answered(struct fl_fetch *fetch, const struct fl_place *place, int err)
 {
@@ -176,8 +182,11 @@ static enum fl_progress answered(struct fl_fetch *fetch, const struct fl_place *
 		return again(fetch);
 	case -ENOMEM:
 		return no_memory(fetch, place, "out of memory");
-	case -ENOENT:
 	case -EFAULT:
+		if (is_copied(fetch, place))
+			return no_memory(fetch, place, "its contents could not be read back");
+		return nothing_to_do(fetch, place, false);
+	case -ENOENT:
 		return nothing_to_do(fetch, place, false);
 	case -ESRCH:
 		fl_pager_fail(fetch->pager, err, "the VMM's address space is gone");
@@ -237,6 +246,22 @@ static uint64_t claimed_run(struct fl_fetch *fetch, uint64_t budget_bytes, struc
 	return pages * place->region->page_size;
 }
 
+/* UFFDIO_ZEROPAGE takes the mark of write-protection, where no page is, for a page: the thread
+ * would fault again for ever. UFFDIO_COPY knows the difference, and keeps the protection. */
+static int64_t install_zeros(struct fl_fetch *fetch, const struct fl_place *place, uint64_t len)
+{
+	struct fl_install *install = fetch->pager->parts.install;
+	uint64_t page_size = place->region->page_size;
+	int64_t done = fl_install_zero(install, place->addr, len, page_size, 0);
+
+	if (done != -EEXIST || page_size > 4096 ||
+	    fl_install_place(install, place->addr, page_size))
+		return done;
+	memset(fetch->buf, 0, page_size);
+	done = fl_install_copy(install, place->addr, fetch->buf, page_size, FL_INSTALL_WP);
+	return done > 0 ? done : -EEXIST;
+}
+
 static int64_t install_run(struct fl_fetch *fetch, const struct fl_place *place, uint64_t len)
 {
 	struct fl_install *install = fetch->pager->parts.install;
@@ -244,7 +269,7 @@ static int64_t install_run(struct fl_fetch *fetch, const struct fl_place *place,
 	if (place->addr == FL_NOWHERE)
 		return -ENOENT;
 	if (fetch->zeros)
-		return fl_install_zero(install, place->addr, len, place->region->page_size, 0);
+		return install_zeros(fetch, place, len);
 	if (fetch->placed)
 		return fl_install_map(install, place->addr, len, 0);
 	return fl_install_copy(install, place->addr,

@@ -52,6 +52,8 @@
 /* How many pages that are not in the working set may come along to make one run of two. */
 #define REPLAY_GAP 3u
 #define NO_PAGE    UINT64_MAX
+/* So many poisoned pages get a line each in the log. */
+#define LOG_LINES 16u
 /* A fault, in fl_event's flags: it was reported before its page came. */
 #define FAULT_EARLY (1u << 31)
 
@@ -97,6 +99,7 @@ struct fl_fill {
 	uint64_t cursor;          /* all pages before it were looked at */
 	unsigned int failures;    /* reads in a row that failed */
 	uint64_t replay_next;     /* index in the plan of the working set of what comes next */
+	bool replay_again;        /* pages of it may be absent that were come to before */
 	uint64_t run_at, run_end; /* pages of it that were put together into a run */
 };
 
@@ -118,8 +121,10 @@ struct fl_pager {
 	struct fl_fetch *free_demand, *free_fill;
 	struct fl_fetch_list ready_demand, ready_fill;
 	unsigned int reading, reading_demand;
+	uint64_t outside;                /* faults outside the guest's memory that were poisoned */
 	uint64_t missed_from, missed_to; /* addresses of faults that found no fetch free */
 	bool starved;                    /* memory was lacking, and that was logged */
+	bool partly;                     /* part of an absent page went, and that was logged */
 	struct fl_event events[EVENT_BATCH];
 	struct fl_fill fill;
 
@@ -142,6 +147,13 @@ static inline void fl_count(_Atomic uint64_t *counter, uint64_t by)
 {
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
 			      memory_order_relaxed);
+}
+
+/* Is what happened this often before worth a line in the log? Then each is for a while; of the rest
+ * those whose number is a power of 2. */
+static inline bool fl_pager_logs(uint64_t before)
+{
+	return before < LOG_LINES || !(before & (before - 1));
 }
 
 /* events.c: takes what the trap reports and answers it; false when there was nothing. */

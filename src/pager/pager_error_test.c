@@ -222,21 +222,121 @@ static void test_outside(void **state)
 
 static void test_outside_hugetlb(void **state)
 {
-	struct toucher toucher;
 	struct guest guest;
 
 	(void)state;
+	need_poison();
 	guest_start(&guest,
 		    &(struct guest_config){.kind = GUEST_HUGETLB, .pages = 2, .tail = true});
 	guest_check(&guest, 0);
-	toucher_start(&toucher, guest.mem + guest.len);
-	guest_wait_ended(&guest);
-	assert_int_equal(guest.ended, -EINVAL);
+	assert_true(guest_is_poisoned(guest.mem + guest.len + 5000));
+	guest_check(&guest, 1);
+	assert_int_equal(guest_stats(&guest).poisoned, 0);
 	assert_non_null(strstr(guest.log, "outside the guest's memory"));
-	/* The session is over; its VMM would be ended. */
-	assert_int_equal(
-		fl_trap_release(guest.trap, (uintptr_t)guest.mem + guest.len, guest.page_size), 0);
-	toucher_join(&toucher);
+	assert_int_equal(guest.ended, 1);
+	guest_stop(&guest);
+}
+
+/* A guest that touches such a page again and again does not fill the log. */
+static void test_outside_often(void **state)
+{
+	struct guest guest;
+	size_t lines = 0;
+
+	(void)state;
+	need_poison();
+	guest_start(&guest, &(struct guest_config){.tail = true});
+	for (size_t i = 0; i < 100; i++) {
+		assert_true(guest_is_poisoned(guest.mem + guest.len));
+		assert_int_equal(madvise(guest.mem + guest.len, 4096, MADV_DONTNEED), 0);
+	}
+	fl_pager_stop(guest.pager);
+	for (const char *at = guest.log; (at = strstr(at, "it is poisoned")); at++)
+		lines++;
+	assert_int_equal(lines, 16 + 3); /* 16, 32, 64 */
+	guest_stop(&guest);
+}
+
+/* Installs from a buffer that cannot be read, as often as it is told to. */
+struct unreadable {
+	struct fl_install install;
+	struct fl_install *real;
+	void *buf;
+	unsigned int times;
+};
+
+static int64_t unreadable_copy(struct fl_install *install, uint64_t addr, const void *from,
+			       uint64_t len_bytes, unsigned int flags)
+{
+	struct unreadable *self = (void *)install;
+
+	if (self->times) {
+		self->times--;
+		from = self->buf;
+	}
+	return fl_install_copy(self->real, addr, from, len_bytes, flags);
+}
+
+static int64_t unreadable_poison(struct fl_install *install, uint64_t addr, uint64_t len_bytes,
+				 unsigned int flags)
+{
+	return fl_install_poison(((struct unreadable *)(void *)install)->real, addr, len_bytes,
+				 flags);
+}
+
+/* The kernel says EFAULT of a page that is the guest's: its contents come later, or never; it does
+ * not read as zeros. */
+static void test_unreadable_buffer(void **state)
+{
+	static const struct fl_install_ops ops = {.size = sizeof(ops),
+						  .version = FL_INSTALL_OPS_VERSION,
+						  .name = "unreadable",
+						  .copy = unreadable_copy,
+						  .poison = unreadable_poison};
+	struct unreadable install = {.install = {.ops = &ops}};
+	struct guest guest;
+
+	(void)state;
+	need_poison();
+	install.buf = mmap(NULL, 1u << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(install.buf, MAP_FAILED);
+	for (size_t i = 0; i < 2; i++) {
+		guest_start(&guest, &(struct guest_config){.pages = 16, .stopped = true});
+		fl_pager_close(guest.pager);
+		install.real = guest.install;
+		install.times = i ? 13 : 3;
+		guest.install = &install.install;
+		guest.config.stopped = false;
+		guest_pager(&guest, 0);
+		assert_int_equal(guest_is_poisoned(guest_addr(&guest, 5)), i);
+		for (size_t page = 0; page < 16; page++)
+			if (!i || page != 5)
+				guest_check(&guest, page);
+		assert_int_equal(guest_stats(&guest).poisoned, i);
+		assert_int_equal(guest_stats(&guest).removed, 0);
+		assert_int_equal(guest.ended, 1);
+		fl_pager_close(guest.pager);
+		guest.pager = NULL;
+		guest.install = install.real;
+		guest_stop(&guest);
+	}
+	assert_int_equal(munmap(install.buf, 1u << 20), 0);
+}
+
+/* What could not be read is tried again when filling is asked for again. */
+static void test_fill_again(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	guest_start(&guest, &(struct guest_config){.pages = 8192,
+						   .filters = {"error=EIO,first=60", "stats"},
+						   .flags = FL_PAGER_FILL});
+	guest_wait(guest_stats_now(&guest).errors == 60 && guest_stats_now(&guest).fill);
+	fl_pager_fill(guest.pager);
+	guest_wait_full(&guest);
+	assert_int_equal(guest_stats(&guest).fill, 8192);
+	guest_check_all(&guest);
 	guest_stop(&guest);
 }
 
@@ -324,6 +424,9 @@ int main(void)
 		cmocka_unit_test(test_punch_poisoned),
 		cmocka_unit_test(test_outside),
 		cmocka_unit_test(test_outside_hugetlb),
+		cmocka_unit_test(test_outside_often),
+		cmocka_unit_test(test_unreadable_buffer),
+		cmocka_unit_test(test_fill_again),
 		cmocka_unit_test(test_empty_pool),
 		cmocka_unit_test(test_pool_stays_empty),
 	};

@@ -2,6 +2,7 @@
 /* The guest gives pages back while others are on their way. */
 #include "guest_test.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -54,6 +55,38 @@ static void test_remove_at_rest(void **state)
 		assert_int_equal(guest_stats(&guest).faults[FL_FAULT_ZERO].count, 2 + 8);
 		guest_stop(&guest);
 	}
+}
+
+/* Only whole pages go: the rest of a huge page is the image's still. */
+static void test_remove_part(void **state)
+{
+	const size_t size = 2u << 20;
+	struct guest guest;
+	char *first;
+
+	(void)state;
+	guest_start(&guest,
+		    &(struct guest_config){.kind = GUEST_HUGETLB, .pages = 6, .shared = true});
+	guest_check(&guest, 0);
+	first = guest_addr(&guest, 0);
+	first[8192] = 55;
+	assert_int_equal(madvise(first, 4096, MADV_REMOVE), 0);
+	assert_int_equal(first[8192], 55);
+	assert_int_equal(test_nonzero(first, 4096), -1);
+	assert_int_equal(madvise(guest_addr(&guest, 1) + 4096, 4096, MADV_REMOVE), 0);
+	assert_int_equal(
+		madvise(guest_addr(&guest, 2) + size / 2, size + 4096 + size / 2, MADV_REMOVE), 0);
+	for (size_t page = 1; page < 6; page++) {
+		if (page == 3)
+			guest_check_zero(&guest, page);
+		else
+			guest_check(&guest, page);
+	}
+	check_counts(&guest, 0, 1);
+	fl_pager_stop(guest.pager);
+	assert_non_null(strstr(guest.log, "part of the page at offset 0x200000"));
+	assert_null(strstr(guest.log, "part of the page at offset 0x400000"));
+	guest_stop(&guest);
 }
 
 struct giver {
@@ -337,17 +370,69 @@ static void test_write_protect(void **state)
 	guest_stop(&guest);
 }
 
+/* Pages that are protected before they come, and whose contents are zeros. */
+static void test_write_protect_absent(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	SKIP_UNLESS(fl_probe_one("uffd.wp-unpopulated") == 0, "uffd", "no marks on absent pages");
+	guest_start(&guest, &(struct guest_config){.wp = true, .hole_len = 8 * 4096});
+	give_back(&guest, 20, 1);
+	assert_int_equal(fl_trap_protect(guest.trap, (uintptr_t)guest_addr(&guest, 5), 4096, true),
+			 0);
+	assert_int_equal(fl_trap_protect(guest.trap, (uintptr_t)guest_addr(&guest, 20), 4096, true),
+			 0);
+	for (size_t page = 0; page < 8; page++)
+		guest_check_zero(&guest, page);
+	guest_check_zero(&guest, 20);
+	assert_int_equal(guest_stats(&guest).faults[FL_FAULT_MAPPED].count, 0);
+	guest_addr(&guest, 5)[1] = 1;
+	guest_addr(&guest, 20)[1] = 1;
+	assert_int_equal(guest_stats(&guest).faults[FL_FAULT_MAPPED].count, 2);
+	guest_stop(&guest);
+}
+
+/* The page cache has something that is not the image's, and there is no way to change that. */
+static void test_minor_on_absent(void **state)
+{
+	struct toucher toucher;
+	struct guest guest;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		guest_start(&guest, &(struct guest_config){.kind = GUEST_MEMFD,
+							   .copy = true,
+							   .hole_at = i ? 8192 : 0,
+							   .hole_len = i ? 65536 : 0});
+		guest_check(&guest, 200);
+		guest.alias[3 * 4096] = 77;
+		toucher_start(&toucher, guest_addr(&guest, 3));
+		guest_wait_ended(&guest);
+		assert_false(toucher.done);
+		assert_int_equal(guest.ended, -EOPNOTSUPP);
+		assert_non_null(strstr(guest.log, "minor fault at offset 0x3000 without"));
+		assert_int_equal(fl_trap_release(guest.trap, (uintptr_t)guest.mem, guest.map_len),
+				 0);
+		toucher_join(&toucher);
+		guest_stop(&guest);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_remove_at_rest),
+		cmocka_unit_test(test_remove_part),
 		cmocka_unit_test(test_remove_in_flight),
 		cmocka_unit_test(test_retries),
 		cmocka_unit_test(test_remove_and_fill),
 		cmocka_unit_test(test_storm),
 		cmocka_unit_test(test_punch_hole),
 		cmocka_unit_test(test_minor_on_present),
+		cmocka_unit_test(test_minor_on_absent),
 		cmocka_unit_test(test_write_protect),
+		cmocka_unit_test(test_write_protect_absent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -194,6 +194,30 @@ static void test_replay_bridges_gaps(void **state)
 	fl_wset_free(set);
 }
 
+/* Of a run with a page that cannot be read every other page comes, also when nothing is filled. */
+static void test_replay_around_unreadable(void **state)
+{
+	struct fl_wset *set = NULL;
+	struct guest guest;
+
+	(void)state;
+	assert_int_equal(fl_wset_new(&set, 256 * 4096, 4096), 0);
+	for (size_t page = 0; page < 256; page++)
+		assert_int_equal(fl_wset_add(set, page * 4096), 0);
+	assert_int_equal(fl_wset_plan(set), 0);
+	guest_start(&guest,
+		    &(struct guest_config){.replay = set, .filters = {"error=EIO,range=400K+4K"}});
+	guest_wait(guest_stats_now(&guest).left == 1);
+	assert_int_equal(guest_stats(&guest).replay, 255);
+	assert_int_equal(guest_stats(&guest).poisoned, 0);
+	for (size_t page = 0; page < 256; page++)
+		if (page != 100)
+			guest_check(&guest, page);
+	assert_int_equal(guest_stats(&guest).demand, 0);
+	guest_stop(&guest);
+	fl_wset_free(set);
+}
+
 /* A set that was recorded in 2 MiB pages, replayed for a guest of 4 KiB pages. */
 static void test_replay_of_large_units(void **state)
 {
@@ -284,6 +308,7 @@ int main(void)
 		cmocka_unit_test(test_record_and_replay),
 		cmocka_unit_test(test_replay_is_large),
 		cmocka_unit_test(test_replay_bridges_gaps),
+		cmocka_unit_test(test_replay_around_unreadable),
 		cmocka_unit_test(test_replay_of_large_units),
 		cmocka_unit_test(test_replay_is_cut),
 		cmocka_unit_test(test_record_joined),
