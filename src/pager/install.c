@@ -142,22 +142,38 @@ static enum fl_progress no_memory(struct fl_fetch *fetch, const struct fl_place 
 	return FL_PROGRESS_MORE;
 }
 
-/* The page was there already, or is not to be had any more: nothing to install, only to wake. */
-static enum fl_progress nothing_to_do(struct fl_fetch *fetch, const struct fl_place *place,
-				      bool there)
+/* Nothing was supplied: no time to be counted, but whoever waits touches again. */
+static enum fl_progress only_wake(struct fl_fetch *fetch, const struct fl_place *place)
 {
-	if (place->page == fetch->demand) {
-		fetch->since_ns = 0; /* nothing was supplied: not a time to be counted */
-		fl_count(&fetch->pager->count.duplicates, there);
-	}
-	if (there) {
-		settled(fetch, 1, FL_PRESENT);
-	} else {
-		(void)fl_pager_removed(fetch->pager, place->page);
-		fetch->done++;
-	}
+	if (place->page == fetch->demand)
+		fetch->since_ns = 0;
 	fl_pager_wake(fetch->pager, place->addr, place->region->page_size);
 	return FL_PROGRESS_MORE;
+}
+
+static enum fl_progress already_there(struct fl_fetch *fetch, const struct fl_place *place)
+{
+	fl_count(&fetch->pager->count.duplicates, place->page == fetch->demand);
+	settled(fetch, 1, FL_PRESENT);
+	return only_wake(fetch, place);
+}
+
+/* The VMM unmapped the range without an event, or never registered it: what is touched there is not
+ * ours to supply. The kernel gives it zeros, which the VMM's author should know. */
+static enum fl_progress range_gone(struct fl_fetch *fetch, const struct fl_place *place)
+{
+	struct fl_pager *pager = fetch->pager;
+
+	if (place->addr != FL_NOWHERE && !pager->told_gone) {
+		pager->told_gone = true;
+		fl_log(&pager->options.log, FL_LOG_WARNING,
+		       "the page at offset 0x%" PRIx64 ", address 0x%" PRIx64
+		       ", is not registered with the userfaultfd: it and its like are not supplied",
+		       place->offset, place->addr);
+	}
+	(void)fl_pager_removed(pager, place->page);
+	fetch->done++;
+	return only_wake(fetch, place);
 }
 
 /* Was it installed by UFFDIO_COPY? Its EFAULT is about the buffer of ours that it reads from, which
@@ -176,7 +192,7 @@ static enum fl_progress answered(struct fl_fetch *fetch, const struct fl_place *
 	switch (err) {
 	case -EEXIST:
 		if (is_there(fetch, place))
-			return nothing_to_do(fetch, place, true);
+			return already_there(fetch, place);
 		return no_memory(fetch, place, "the hugetlbfs pool is empty");
 	case -EAGAIN:
 		return again(fetch);
@@ -185,9 +201,9 @@ static enum fl_progress answered(struct fl_fetch *fetch, const struct fl_place *
 	case -EFAULT:
 		if (is_copied(fetch, place))
 			return no_memory(fetch, place, "its contents could not be read back");
-		return nothing_to_do(fetch, place, false);
+		return range_gone(fetch, place);
 	case -ENOENT:
-		return nothing_to_do(fetch, place, false);
+		return range_gone(fetch, place);
 	case -ESRCH:
 		fl_pager_fail(fetch->pager, err, "the VMM's address space is gone");
 		return FL_PROGRESS_LATER;

@@ -124,6 +124,7 @@ struct fl_pager {
 	uint64_t outside;                /* faults outside the guest's memory that were poisoned */
 	uint64_t missed_from, missed_to; /* addresses of faults that found no fetch free */
 	bool starved;                    /* memory was lacking, and that was logged */
+	bool told_gone;                  /* that a range is not registered was said */
 	bool partly;                     /* part of an absent page went, and that was logged */
 	struct fl_event events[EVENT_BATCH];
 	struct fl_fill fill;

@@ -3,6 +3,7 @@
 #include "guest_test.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #include "pager/pager.h"
@@ -47,6 +48,7 @@ static void test_one_read_in_the_way(void **state)
 {
 	struct toucher toucher;
 	struct guest guest;
+	struct pollfd fault;
 	unsigned int runs = 0;
 
 	(void)state;
@@ -55,7 +57,8 @@ static void test_one_read_in_the_way(void **state)
 						   .filters = {"delay=300ms", "stats"},
 						   .stopped = true});
 	toucher_start(&toucher, guest_addr(&guest, 3999));
-	guest_wait(guest_waiting(&guest, NULL) == 1);
+	fault = (struct pollfd){.fd = fl_trap_fd(guest.trap), .events = POLLIN};
+	assert_int_equal(poll(&fault, 1, 60000), 1);
 	do {
 		struct fl_source_stats reads;
 
