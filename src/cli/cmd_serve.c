@@ -22,6 +22,8 @@
 
 #define SOCKETS_MAX 256
 #define FILTERS_MAX (FL_READ_FRAMES - 1)
+/* How long the last lines may take to be read before the daemon ends without them. */
+#define LOG_WAIT_MS 1000
 
 struct socket_options {
 	const char *socket;
@@ -50,6 +52,8 @@ struct serve {
 	const char *metrics;
 	enum fl_log_level level;
 
+	struct fl_journal journal;
+	bool log_is_stuck; /* its reader takes nothing, and the journal waits for it */
 	struct fl_images images;
 	struct fl_endpoint *endpoints;
 	struct opened *opened;
@@ -340,12 +344,14 @@ static void close_endpoints(struct serve *serve)
 
 static int run(struct serve *serve, struct fl_error *err)
 {
-	struct fl_journal journal;
 	struct fl_server_config config;
 	char *control = NULL;
 	int rc;
 
-	fl_journal_open(&journal, STDERR_FILENO, "faultline", serve->level);
+	serve->journal.level = serve->level;
+	rc = fl_journal_detach(&serve->journal);
+	if (rc)
+		return fl_error_set(err, rc, "starting the log: %s", strerror(-rc));
 	if (!serve->no_control && !serve->control)
 		control = cli_control_path();
 	config = (struct fl_server_config){.endpoints = serve->endpoints,
@@ -356,9 +362,10 @@ static int run(struct serve *serve, struct fl_error *err)
 									     : control,
 					   .control_optional = !serve->control,
 					   .metrics = serve->metrics,
-					   .log = fl_journal_log(&journal)};
+					   .log = fl_journal_log(&serve->journal)};
 	rc = fl_server_run(&config, err);
 	free(control);
+	serve->log_is_stuck = fl_journal_stop(&serve->journal, LOG_WAIT_MS) != 0;
 	return rc;
 }
 
@@ -372,6 +379,7 @@ int cmd_serve(int argc, char **argv)
 	if (!serve)
 		return CLI_FAILED;
 	serve->level = FL_LOG_INFO;
+	fl_journal_open(&serve->journal, STDERR_FILENO, "faultline", FL_LOG_INFO);
 	serve->defaults =
 		(struct socket_options){.around_bytes = FL_AROUND_DEFAULT, .timeout_ms = 10000};
 	status = cli_parse(&usage, argc, argv, serve, NULL);
@@ -385,10 +393,12 @@ int cmd_serve(int argc, char **argv)
 		rc = open_endpoints(serve, &err);
 	if (!rc)
 		rc = run(serve, &err);
+	/* The journal, or sessions that were given up, still use all of this. */
+	if (rc > 0 || serve->log_is_stuck)
+		_exit(rc ? CLI_FAILED : CLI_OK);
 	if (rc < 0)
 		fprintf(stderr, "faultline serve: %s\n", err.text);
-	else if (rc > 0)
-		_exit(CLI_FAILED); /* sessions that were given up still use all of this */
+	fl_journal_close(&serve->journal);
 	close_endpoints(serve);
 	free(serve);
 	return rc ? status : CLI_OK;

@@ -43,6 +43,7 @@ int fl_session_greet(struct fl_session *session, struct fl_error *err)
 	guest->pidfd = hello.pidfd;
 	guest->pagemap_fd = open_pagemap(hello.pid, hello.pidfd);
 	(void)pthread_mutex_lock(&session->lock);
+	session->vmm_pidfd = hello.pidfd;
 	session->info.pid = hello.pid;
 	session->info.greeted = true;
 	session->info.regions = hello.count;
@@ -83,22 +84,27 @@ static uint64_t smallest_page(const struct fl_layout *layout)
 	return smallest;
 }
 
-/* The first guest of a socket is recorded; those that come later are not. */
-static int begin_recording(struct fl_session *session, struct fl_error *err)
+/*
+ * The first guest of a socket is recorded; those that come later are not. No VM dies for want of a
+ * recording: the next one is recorded then.
+ */
+static void begin_recording(struct fl_session *session)
 {
 	struct fl_endpoint *endpoint = session->endpoint;
 	int rc;
 
 	if (!endpoint->record_path || atomic_exchange(&endpoint->recording, true))
-		return 0;
+		return;
 	rc = fl_wset_new(&session->guest.record, fl_source_length(endpoint->source),
 			 smallest_page(session->guest.layout));
-	if (rc)
-		return fl_error_set(err, rc, "recording: %s", strerror(-rc));
+	if (rc) {
+		fl_log(&session->log, FL_LOG_WARNING, "it is not recorded: %s", strerror(-rc));
+		atomic_store(&endpoint->recording, false);
+		return;
+	}
 	(void)pthread_mutex_lock(&session->lock);
 	session->info.recording = true;
 	(void)pthread_mutex_unlock(&session->lock);
-	return 0;
 }
 
 int fl_session_build(struct fl_session *session, struct fl_error *err)
@@ -114,11 +120,12 @@ int fl_session_build(struct fl_session *session, struct fl_error *err)
 	rc = fl_trap_uffd_new(&guest->trap, guest->uffd, err);
 	if (!rc)
 		rc = fl_install_copy_new(&guest->install, guest->uffd, err);
-	if (!rc)
-		rc = begin_recording(session, err);
+	if (rc)
+		return rc;
 	/* Both have duplicates of their own. */
 	fl_fd_close(&guest->uffd);
-	return rc;
+	begin_recording(session);
+	return 0;
 }
 
 int fl_session_attach(struct fl_session *session, struct fl_error *err)
@@ -199,6 +206,9 @@ void fl_session_detach(struct fl_session *session)
 	fl_table_free(guest->table);
 	fl_layout_free(guest->layout);
 	fl_fd_close(&guest->uffd);
+	(void)pthread_mutex_lock(&session->lock);
+	session->vmm_pidfd = -1;
+	(void)pthread_mutex_unlock(&session->lock);
 	fl_fd_close(&guest->pidfd);
 	fl_fd_close(&guest->pagemap_fd);
 	*guest = (struct fl_guest){.uffd = -1, .pidfd = -1, .pagemap_fd = -1};

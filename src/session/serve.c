@@ -144,35 +144,54 @@ static void look_if_full(struct fl_session *session)
 		session->hooks.full(session->hooks.ctx, stats.full_ns);
 }
 
-/*
- * Makes a VMM whose every page is present independent of us. A removal that had begun before its
- * range was released still waits for its event to be read.
- */
-static int release_guest(struct fl_session *session, struct fl_error *err)
+/* What the pager has let go may have been unmapped since, or be somebody else's. */
+static bool is_released(const struct fl_session *session, const struct fl_region *region)
+{
+	return session->endpoint->pager_flags & FL_PAGER_RELEASE &&
+	       !fl_install_place(session->guest.install, region->addr, region->page_size);
+}
+
+/* A part that is not mapped any more needs no release. */
+static void release_regions(struct fl_session *session)
 {
 	const struct fl_layout *layout = session->guest.layout;
-	unsigned int seen = 0;
 
 	for (size_t i = 0; i < fl_layout_count(layout); i++) {
 		const struct fl_region *region = fl_layout_region(layout, i);
 		int rc;
 
-		if (region->addr == FL_NOWHERE)
+		if (region->addr == FL_NOWHERE || is_released(session, region))
 			continue;
 		rc = fl_trap_release(session->guest.trap, region->addr, region->len_bytes);
 		if (rc == -ESRCH)
-			return 0;
+			return;
 		if (rc)
-			return fl_error_set(err, rc, "releasing region %zu: %s", i, strerror(-rc));
+			fl_log(&session->log,
+			       rc == -EINVAL || rc == -ENOENT ? FL_LOG_DEBUG : FL_LOG_WARNING,
+			       "releasing region %zu: %s", i, strerror(-rc));
 	}
-	do {
-		int rc = run_pager(session);
+}
 
-		if (rc < 0)
-			return rc == -ESRCH ? 0 : rc;
-	} while (wait_for_work(session, QUIET_MS, &seen) > 0 && !seen);
+/*
+ * Makes a VMM whose every page is present independent of us. A removal that had begun before its
+ * range was released still waits for its event to be read. Nothing that goes wrong here is worth
+ * the VMM's life: all that it still could need of us is given when its userfaultfd is closed.
+ */
+static void release_guest(struct fl_session *session)
+{
+	unsigned int seen = 0;
+	int rc;
+
+	release_regions(session);
+	do
+		rc = run_pager(session);
+	while (rc >= 0 && wait_for_work(session, QUIET_MS, &seen) > 0 && !seen);
+	if (rc == -ESRCH)
+		return;
+	if (rc < 0)
+		fl_log(&session->log, FL_LOG_WARNING, "the pager failed after the last page: %s",
+		       strerror(-rc));
 	fl_log(&session->log, FL_LOG_INFO, "released: the VMM needs no pager any more");
-	return 0;
 }
 
 /* Asked to end: that harms nobody when every page is present. */
@@ -181,8 +200,10 @@ static int end_on_order(struct fl_session *session, struct fl_error *err)
 	struct fl_pager_stats stats = {.size = sizeof(stats)};
 
 	fl_pager_stats(session->pager, &stats);
-	if (!stats.left)
-		return release_guest(session, err);
+	if (!stats.left) {
+		release_guest(session);
+		return 0;
+	}
 	return fl_error_set(err, -ECANCELED, "ended by request with %" PRIu64 " pages missing",
 			    stats.left);
 }
@@ -205,8 +226,10 @@ static int serve(struct fl_session *session, struct fl_error *err)
 			return pager_failure(more, err);
 		if (is_time_to_look(session))
 			look_if_full(session);
-		if (session->full && session->draining)
-			return release_guest(session, err);
+		if (session->full && session->draining) {
+			release_guest(session);
+			return 0;
+		}
 		rc = wait_for_work(session,
 				   more               ? 0
 				   : session->filling ? (int)session->look_ms

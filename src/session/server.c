@@ -14,8 +14,9 @@
  * The first SIGTERM or SIGINT drains: no more connections, the sockets' files are gone so that
  * another daemon can take the paths at once, every guest is filled, and a guest that is full is
  * released and its session ends. A guest with a page that cannot be read cannot be let go: it keeps
- * its session, and so the daemon, until its VMM is gone. The second signal gives up, and says how
- * many VMs are left waiting.
+ * its session, and so the daemon, until its VMM is gone. The second signal gives up: VMMs that lack
+ * pages are killed, unless they are to be kept, before the end of the process closes their
+ * userfaultfds; and it says how many.
  *
  * When there are no descriptors left for another session, accepting pauses: connections wait in the
  * socket's backlog until a session has ended or a second has passed.

@@ -18,10 +18,10 @@ struct fl_server_config {
 
 /*
  * Serves until a signal ends it and every session is gone or needs it no more. SIGTERM or SIGINT
- * drains; a second one ends at once.
+ * drains; a second one ends at once, and kills VMMs that lack pages, unless they are to be kept.
  *
- * Returns 0 when nobody was left behind, 1 when VMs were, or a negative errno when it could not
- * begin.
+ * Returns 0 when nobody was left behind, 1 when VMs were or had to be killed, or a negative errno
+ * when it could not begin.
  */
 int fl_server_run(const struct fl_server_config *config, struct fl_error *err);
 

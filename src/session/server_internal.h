@@ -34,7 +34,9 @@ struct fl_totals {
 
 struct fl_server_session {
 	struct fl_server_session *next;
+	uint64_t id;
 	struct fl_session *session;
+	bool killed; /* by the second signal */
 };
 
 struct fl_control;
@@ -80,7 +82,7 @@ void fl_server_reap(struct fl_server *server);
 void fl_server_drain(struct fl_server *server);
 /* Says how far draining has come. */
 void fl_server_report(struct fl_server *server);
-/* Says who is left; the exit status. */
+/* Kills VMMs that would see wrong pages, and says so; the exit status. */
 int fl_server_give_up(struct fl_server *server);
 /* The session with an id, or NULL. */
 struct fl_session *fl_server_find(const struct fl_server *server, uint64_t id);

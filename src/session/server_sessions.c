@@ -10,17 +10,16 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+/* How long VMMs that were killed may take to die before the daemon ends all the same. */
+#define KILL_WAIT_NS (2 * FL_NS_PER_S)
+
 struct fl_session *fl_server_find(const struct fl_server *server, uint64_t id)
 {
-	const struct fl_server_session *each;
-	struct fl_session_info info;
+	const struct fl_server_session *each = server->sessions;
 
-	for (each = server->sessions; each; each = each->next) {
-		fl_session_info(each->session, &info);
-		if (info.id == id)
-			return each->session;
-	}
-	return NULL;
+	while (each && each->id != id)
+		each = each->next;
+	return each ? each->session : NULL;
 }
 
 /* Called by a session's thread. */
@@ -58,7 +57,7 @@ static int begin_session(struct fl_server *server, struct fl_endpoint *endpoint,
 		free(entry);
 		return rc;
 	}
-	server->next_id++;
+	entry->id = server->next_id++;
 	server->session_count++;
 	server->totals.accepted++;
 	entry->next = server->sessions;
@@ -82,10 +81,17 @@ void fl_server_accept(struct fl_server *server, uint32_t endpoint)
 		int conn = fl_listener_accept(&server->listeners[endpoint]);
 		int rc = conn;
 
-		if (conn >= 0)
-			rc = begin_session(server, &server->config->endpoints[endpoint], conn);
-		if (rc == -EAGAIN)
+		/* No more of them; but a thread that cannot be had is EAGAIN as well. */
+		if (conn == -EAGAIN)
 			return;
+		if (conn >= 0) {
+			rc = begin_session(server, &server->config->endpoints[endpoint], conn);
+			if (rc)
+				fl_log(server->log, FL_LOG_ERROR,
+				       "a connection to %s was dropped: %s",
+				       server->config->endpoints[endpoint].socket_path,
+				       strerror(-rc));
+		}
 		if (rc) {
 			pause_accepting(server, strerror(-rc));
 			return;
@@ -160,12 +166,39 @@ void fl_server_drain(struct fl_server *server)
 	fl_server_report(server);
 }
 
+/* Their userfaultfds are closed when we are gone: they must not run on then. */
+static void wait_for_killed(struct fl_server *server)
+{
+	uint64_t end_ns = fl_clock_ns() + KILL_WAIT_NS;
+	struct fl_server_session *each;
+
+	for (each = server->sessions; each; each = each->next) {
+		uint64_t now = fl_clock_ns();
+		int timeout_ms = now < end_ns ? (int)((end_ns - now) / FL_NS_PER_MS) : 0;
+
+		if (each->killed && !fl_session_wait_for_kill(each->session, timeout_ms))
+			fl_log(server->log, FL_LOG_WARNING,
+			       "session %" PRIu64 ": its VMM was killed, and is not gone yet",
+			       each->id);
+	}
+}
+
 int fl_server_give_up(struct fl_server *server)
 {
-	size_t count = server->session_count;
+	uint64_t missing = missing_bytes(server);
+	struct fl_server_session *each;
+	size_t killed = 0, left = 0;
 
+	for (each = server->sessions; each; each = each->next) {
+		int rc = fl_session_kill(each->session);
+
+		each->killed = rc > 0;
+		killed += rc > 0;
+		left += rc < 0;
+	}
+	wait_for_killed(server);
 	fl_log(server->log, FL_LOG_WARNING,
-	       "ending at once: %zu VM%s left waiting for %" PRIu64 " MiB", count,
-	       count == 1 ? " is" : "s are", missing_bytes(server) >> 20);
+	       "ending at once with %" PRIu64 " MiB missing: VMs killed: %zu, left waiting: %zu",
+	       missing >> 20, killed, left);
 	return 1;
 }

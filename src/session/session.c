@@ -20,7 +20,8 @@
  * When a session fails, its VMM would wait for ever at its next missing page, or, if it kept no
  * userfaultfd of its own, read zeros that are none. Ending it is the lesser evil and the default.
  * It is dead before its userfaultfd is closed, so that no thread of it sees a wrong page. Where it
- * is to be kept, to be looked at, its userfaultfd is kept too until it is gone.
+ * is to be kept, to be looked at, or may not be killed by us, its userfaultfd is kept too until it
+ * is gone, whatever we are asked to do meanwhile.
  *
  * Only a peer that has said a whole handshake, with a userfaultfd, is treated as a VMM. Another one
  * is sent away with a line in the log.
@@ -119,6 +120,7 @@ int fl_session_new(struct fl_session **session, uint64_t id, struct fl_endpoint 
 				 .conn = conn,
 				 .started_ns = fl_clock_ns(),
 				 .guest = {.uffd = -1, .pidfd = -1, .pagemap_fd = -1},
+				 .vmm_pidfd = -1,
 				 .info = {.id = id, .endpoint = endpoint, .pid = peer_pid(conn)},
 				 .epoll_fd = -1,
 				 .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -139,44 +141,47 @@ fail:
 	return rc;
 }
 
-static void wait_for_exit(struct fl_session *session, int timeout_ms)
+/* Orders are for a session that serves: none of them ends this. True when the VMM is gone. */
+static bool wait_for_exit(int pidfd, int timeout_ms)
 {
-	struct pollfd fds[] = {{.fd = session->guest.pidfd, .events = POLLIN},
-			       {.fd = session->wake_fd, .events = POLLIN}};
+	struct pollfd gone = {.fd = pidfd, .events = POLLIN};
+	int rc;
 
-	while (poll(fds, 2, timeout_ms) > 0 && !fds[0].revents) {
-		uint64_t count;
-
-		/* Told to end while the VMM was to be kept: then we leave it. */
-		if (timeout_ms < 0 && atomic_load(&session->orders) & (ORDER_END | ORDER_DRAIN))
-			return;
-		(void)!read(session->wake_fd, &count, sizeof(count));
-	}
+	do
+		rc = poll(&gone, 1, timeout_ms);
+	while (rc < 0 && errno == EINTR);
+	return rc > 0;
 }
 
-/* One line, and the end of the VMM. */
-static void fail(struct fl_session *session, const struct fl_error *err)
+/* One line, and the end of the VMM; or a wait for it where it lives on. */
+static void fail(struct fl_session *session, int rc, struct fl_error *err)
 {
 	int pidfd = session->guest.pidfd;
 
+	/* Where nobody had more to say, the error has a name. */
+	if (!*err->text)
+		(void)fl_error_set(err, rc, "%s", strerror(-rc));
 	fl_session_set_error(session, err->text);
 	if (session->endpoint->keep_vmm) {
 		fl_log(&session->log, FL_LOG_ERROR, "failed: %s; its VMM is left waiting",
 		       err->text);
-		if (!session->draining)
-			wait_for_exit(session, -1);
+		(void)wait_for_exit(pidfd, -1);
 	} else if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH) {
 		fl_log(&session->log, FL_LOG_ERROR, "failed: %s; its VMM was killed", err->text);
-		wait_for_exit(session, KILL_WAIT_MS);
+		(void)wait_for_exit(pidfd, KILL_WAIT_MS);
 	} else {
-		fl_log(&session->log, FL_LOG_ERROR, "failed: %s; its VMM could not be killed: %s",
+		fl_log(&session->log, FL_LOG_ERROR,
+		       "failed: %s; its VMM could not be killed, and is left waiting: %s",
 		       err->text, strerror(errno));
+		(void)wait_for_exit(pidfd, -1);
 	}
 }
 
 /* A peer that leaves early may only have looked whether somebody is here. */
-static void refuse(struct fl_session *session, int rc, const struct fl_error *err)
+static void refuse(struct fl_session *session, int rc, struct fl_error *err)
 {
+	if (!*err->text)
+		(void)fl_error_set(err, rc, "%s", strerror(-rc));
 	fl_session_set_error(session, err->text);
 	fl_log(&session->log, rc == -ECONNRESET ? FL_LOG_INFO : FL_LOG_ERROR, "refused: %s",
 	       err->text);
@@ -198,7 +203,7 @@ static int serve_guest(struct fl_session *session, struct fl_error *err)
 
 int fl_session_run(struct fl_session *session)
 {
-	struct fl_error err = {.text = "no reason was given"};
+	struct fl_error err = {.text = ""};
 	int rc = fl_session_greet(session, &err);
 
 	if (rc && session->guest.pidfd < 0) {
@@ -207,7 +212,7 @@ int fl_session_run(struct fl_session *session)
 		if (!rc)
 			rc = serve_guest(session, &err);
 		if (rc)
-			fail(session, &err);
+			fail(session, rc, &err);
 	}
 	fl_session_detach(session);
 	if (!rc) {
@@ -287,6 +292,38 @@ void fl_session_info(struct fl_session *session, struct fl_session_info *info)
 	if (info->state == FL_SESSION_SERVING && info->stats.full_ns)
 		info->state = FL_SESSION_FULL;
 	info->age_ns = fl_clock_ns() - session->started_ns;
+}
+
+int fl_session_kill(struct fl_session *session)
+{
+	struct fl_session_info info;
+	int rc = 0;
+
+	fl_session_info(session, &info);
+	if (info.stats.pages && !info.stats.left)
+		return 0;
+	(void)pthread_mutex_lock(&session->lock);
+	if (session->vmm_pidfd >= 0) {
+		rc = 1;
+		if (session->endpoint->keep_vmm)
+			rc = -ECANCELED;
+		else if (pidfd_send_signal(session->vmm_pidfd, SIGKILL, NULL, 0) < 0)
+			rc = errno == ESRCH ? 0 : -errno;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	return rc;
+}
+
+/* The lock is held meanwhile: without it the pidfd could be closed. */
+bool fl_session_wait_for_kill(struct fl_session *session, int timeout_ms)
+{
+	bool gone = true;
+
+	(void)pthread_mutex_lock(&session->lock);
+	if (session->vmm_pidfd >= 0)
+		gone = wait_for_exit(session->vmm_pidfd, timeout_ms);
+	(void)pthread_mutex_unlock(&session->lock);
+	return gone;
 }
 
 bool fl_session_is_over(struct fl_session *session)

@@ -89,6 +89,16 @@ void fl_session_drain(struct fl_session *session);
 /* End now; a VMM that still needs pages is treated as on a failure. Any thread. */
 void fl_session_end(struct fl_session *session);
 
+/*
+ * For who ends at once: kills the VMM unless it has all of its pages or is to be kept. Any thread.
+ * 1 when it was sent the signal, 0 when it needs us no more or is gone; -ECANCELED when it is to be
+ * kept, and what pidfd_send_signal(2) returns.
+ */
+int fl_session_kill(struct fl_session *session);
+
+/* Waits for a VMM that was killed: true when it is gone. Any thread. */
+bool fl_session_wait_for_kill(struct fl_session *session, int timeout_ms);
+
 /* What it is and does. Any thread. */
 void fl_session_info(struct fl_session *session, struct fl_session_info *info);
 

@@ -58,6 +58,7 @@ struct fl_session {
 	pthread_mutex_t lock;
 	struct fl_session_info info;
 	struct fl_pager *pager; /* set while one runs */
+	int vmm_pidfd;          /* the guest's pidfd while it is open, or -1 */
 };
 
 /* attach.c: receives the handshake and sets up the guest, without a pager yet. */

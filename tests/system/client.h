@@ -21,6 +21,7 @@ struct client {
 	size_t region_count;
 	enum fl_firecracker_form form;
 	bool hang_up; /* close the socket after the handshake, as Firecracker before 1.12 */
+	bool forget;  /* close the userfaultfd after the handshake */
 	bool no_fd, two_fds, wrong_fd;
 	const char *raw;     /* what to say instead of the handshake */
 	size_t piece_bytes;  /* say it in pieces */
@@ -41,6 +42,7 @@ _Noreturn void client_fail(const char *format, ...) __attribute__((format(printf
 
 /* client_memory.c: memory, registered. */
 void client_map(struct client *client);
+void client_unmap(const struct client *client, uint64_t region);
 unsigned char *client_at(const struct client *client, uint64_t offset);
 
 /* client_check.c: touches whole pages and compares them; fails unless all is as it should be. */

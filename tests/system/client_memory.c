@@ -83,3 +83,11 @@ unsigned char *client_at(const struct client *client, uint64_t offset)
 	}
 	client_fail("offset %llu is in no region", (unsigned long long)offset);
 }
+
+void client_unmap(const struct client *client, uint64_t region)
+{
+	const struct fl_region *r = &client->regions[region];
+
+	if (region >= client->region_count || munmap((void *)(uintptr_t)r->addr, r->len_bytes) < 0)
+		client_fail("cannot unmap region %llu", (unsigned long long)region);
+}

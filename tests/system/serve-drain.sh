@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # SIGTERM drains: every guest is filled and released, and goes on without the daemon. A second one
-# ends at once, and says who is left.
+# ends at once: it kills the VMs that lack pages, or leaves them, and says so.
 . "$(dirname "$0")/../serve-functions.sh"
 requires uffd
 
@@ -36,10 +36,29 @@ running slow || fail "it left a VM behind"
 kill -TERM "${started[slow]}"
 ended slow 20
 ((status == 1)) || fail "status $status"
-grep -q 'ending at once: 1 VM is left waiting for 8 MiB' "$tmp/slow.log" ||
-	fail "it did not say who is left"
-kill -KILL "${started[three]}"
+grep -q 'ending at once with 8 MiB missing: VMs killed: 1, left waiting: 0' "$tmp/slow.log" ||
+	fail "it did not say who was killed"
 killed three
+
+# Unless it is to be left; and one that has all of its pages is none of those.
+daemon keeper --socket "$tmp/c.sock" --memory "$tmp/a" --filter delay=1000s --on-failure leave \
+	--socket "$tmp/whole.sock" --memory "$tmp/a" --fill
+vmm four "$tmp/c.sock" "$tmp/a" block:1 say:begun wait
+vmm five --size $MiB "$tmp/whole.sock" "$tmp/a" say:begun wait touch:1
+says five begun
+becomes keeper '[.sessions[] | select(.state == "serving")] | length == 1'
+becomes keeper '[.sessions[] | select(.state == "full")] | length == 1'
+kill -TERM "${started[keeper]}"
+says keeper 'draining: 2 sessions'
+kill -TERM "${started[keeper]}"
+ended keeper 20
+((status == 1)) || fail "status $status"
+grep -q 'VMs killed: 0, left waiting: 1' "$tmp/keeper.log" || fail "it did not say who is left"
+go five
+finishes five
+running four || fail "it was killed all the same"
+kill -KILL "${started[four]}"
+killed four
 
 # Asked for on the control socket, and with nobody there.
 control next '{"command":"drain"}' >/dev/null

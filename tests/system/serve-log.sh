@@ -25,6 +25,17 @@ grep -m 1 ready "$tmp/pipe" >/dev/null
 "$client" "$tmp/a.sock" "$tmp/a" touch:1
 stop deaf
 
+# Whoever reads the log stops reading, and the pipe is full: VMs are served, and the daemon ends.
+mkfifo "$tmp/full"
+exec {reader}<>"$tmp/full"
+head -c 1M /dev/zero | dd of="$tmp/full" oflag=nonblock status=none bs=4096 2>/dev/null || :
+start stalled bash -c 'exec "$@" 2>"$0"' "$tmp/full" "${serve_a[@]}"
+wait_for 30 is_listening "$tmp/a.sock"
+"$client" --clones 20 "$tmp/a.sock" "$tmp/a" touch:1 wait </dev/null
+"$client" --raw hello "$tmp/a.sock" "$tmp/a" closed
+stop stalled
+exec {reader}<&-
+
 # systemd is told when it is ready, and gets priorities.
 start notified socat -u "UNIX-RECV:$tmp/notify" -
 wait_for 20 test -S "$tmp/notify"

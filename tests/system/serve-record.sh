@@ -43,3 +43,20 @@ for other in --fill "--around 64K" "--replay $tmp/set"; do
 		--record "$tmp/new" $other
 	contains "$output" "--record cannot be combined with ${other%% *}"
 done
+
+# An image that is too large to be recorded is served all the same, also to the next.
+huge=$(mktemp -p /dev/shm)
+exec {huge_fd}<>"$huge"
+rm "$huge"
+huge=/proc/$$/fd/$huge_fd
+if truncate -s 17T "$huge" 2>/dev/null; then
+	daemon huge --socket "$tmp/huge.sock" --memory "$huge" --record "$tmp/none"
+	for _ in 1 2; do
+		"$client" --size $MiB "$tmp/huge.sock" "$huge" touch:1
+	done
+	all_gone huge
+	stat_is huge '.totals.ended == 2'
+	stop huge
+	[[ $(grep -c 'warning: .*is not recorded' "$tmp/huge.log") -eq 2 ]] ||
+		fail "it does not say that nothing is recorded"
+fi

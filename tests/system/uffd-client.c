@@ -8,6 +8,7 @@
  *	--huge		2 MiB pages
  *	--form F	none, kib or both (both): which Firecracker to be
  *	--hang-up	close the socket after the handshake
+ *	--forget	keep no userfaultfd of its own after the handshake
  *	--pieces N	say it N bytes at a time
  *	--raw TEXT	say this instead; "@FILE" for what is in a file
  *	--no-fd --two-fds --wrong-fd	what comes along
@@ -18,6 +19,7 @@
  *	read:OFF,LEN	likewise for a range
  *	remove:OFF,LEN	give a range back (MADV_DONTNEED), from then on it must be zeros
  *	storm:T,N	T threads read at random while N ranges are given back
+ *	unmap:N		unmap region N
  *	sigbus:OFF	reading there must be a SIGBUS
  *	block:T		T threads read one page each and are not waited for
  *	say:TEXT	print a line
@@ -130,6 +132,10 @@ static void greet(struct client *client)
 	else if (fl_firecracker_send(client->sock, client->regions, client->region_count,
 				     client->uffd, client->form, &err))
 		client_fail("%s", err.text);
+	if (client->forget) {
+		(void)close(client->uffd);
+		client->uffd = -1;
+	}
 	if (client->hang_up) {
 		(void)close(client->sock);
 		client->sock = -1;
@@ -181,6 +187,8 @@ static void run_with_numbers(struct client *client, const char *command, const c
 		client_remove(client, a, b);
 	else if (strncmp(command, "storm:", 6) == 0)
 		client_storm(client, (unsigned int)a, (unsigned int)b);
+	else if (strncmp(command, "unmap:", 6) == 0)
+		client_unmap(client, a);
 	else if (strncmp(command, "sigbus:", 7) == 0)
 		client_sigbus(client, a);
 	else if (strncmp(command, "block:", 6) == 0)
@@ -269,7 +277,8 @@ static void parse(struct client *client, int argc, char **argv)
 		{"regions", 1, NULL, 'r'},  {"size", 1, NULL, 's'},    {"huge", 0, NULL, 'h'},
 		{"form", 1, NULL, 'f'},     {"hang-up", 0, NULL, 'u'}, {"pieces", 1, NULL, 'p'},
 		{"raw", 1, NULL, 'w'},      {"no-fd", 0, NULL, '0'},   {"two-fds", 0, NULL, '2'},
-		{"wrong-fd", 0, NULL, 'x'}, {"clones", 1, NULL, 'c'},  {NULL, 0, NULL, 0}};
+		{"wrong-fd", 0, NULL, 'x'}, {"clones", 1, NULL, 'c'},  {"forget", 0, NULL, 'g'},
+		{NULL, 0, NULL, 0}};
 	int found;
 
 	while ((found = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -288,6 +297,9 @@ static void parse(struct client *client, int argc, char **argv)
 			break;
 		case 'u':
 			client->hang_up = true;
+			break;
+		case 'g':
+			client->forget = true;
 			break;
 		case 'p':
 			client->piece_bytes = strtoul(optarg, NULL, 0);
