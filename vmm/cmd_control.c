@@ -92,6 +92,33 @@ int vmm_cmd_snapshot(int argc, char **argv)
 	return ask("snapshot", &values, snapshot_request(words.items[0]));
 }
 
+/* Whether WHAT takes an argument. */
+static const struct {
+	const char *name;
+	bool argument;
+} requests[] = {
+	{"status", false}, {"pause", false},  {"resume", false},  {"wait", false},
+	{"quit", false},   {"command", true}, {"snapshot", true},
+};
+
+static int check_request(const struct vmm_list *words)
+{
+	const char *what = words->items[0];
+
+	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+		if (strcmp(what, requests[i].name) != 0)
+			continue;
+		if (requests[i].argument == (words->nr == 2))
+			return 0;
+		return vmm_fail(EINVAL, "%s: %s", what,
+				requests[i].argument ? "wants an argument" : "takes no argument");
+	}
+	return vmm_fail(EINVAL,
+			"%s: no such request: wants status, pause, resume, wait, quit, command CMD"
+			" or snapshot DIR",
+			what);
+}
+
 static json_t *control_request(const struct values *values, const struct vmm_list *words)
 {
 	const char *what = words->items[0];
@@ -121,5 +148,9 @@ int vmm_cmd_control(int argc, char **argv)
 
 	if (ret)
 		return ret == VMM_PARSE_HELP ? EXIT_OK : EXIT_USAGE;
+	if (check_request(&words)) {
+		fprintf(stderr, "faultline-vmm control: %s\n", vmm_error_text());
+		return EXIT_USAGE;
+	}
 	return ask("control", &values, control_request(&values, &words));
 }

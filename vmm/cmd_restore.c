@@ -23,7 +23,7 @@ struct values {
 	bool eager;
 	bool inside;
 	bool fill;
-	int trap;
+	int trap; /* or -1: not said */
 	int form;
 	int accel;
 	const char *backing;
@@ -39,7 +39,6 @@ struct restore {
 	struct vmm_snapshot snapshot;
 	struct vmm_inside_options how;
 	char *image;
-	struct vmm_inside *inside;
 	int handler_fd; /* the handshake's socket: its end tells the handler that we ended */
 };
 
@@ -52,6 +51,7 @@ static const struct vmm_opt opts[] = {
 	{"inside", OPT_FLAG, AT(inside), NULL, "serve page faults in this process", NULL},
 	{"trap", OPT_CHOICE, AT(trap), "auto|uffd|segv", "with --inside: how faults are noticed",
 	 vmm_trap_names},
+	{"fill", OPT_FLAG, AT(fill), NULL, "with --inside: read the rest in the background", NULL},
 	{"form", OPT_CHOICE, AT(form), "both|kib|none", "with --uffd: page-size fields (both)",
 	 vmm_form_names},
 	{"accel", OPT_CHOICE, AT(accel), "auto|kvm|thread", "what runs the vCPUs (auto)",
@@ -101,7 +101,7 @@ static int supply(struct restore *r, const struct values *values, enum vmm_accel
 	if (values->eager)
 		return vmm_snapshot_read_memory(&r->snapshot, memory);
 	if (values->inside)
-		return vmm_inside_start(memory, &r->how, &r->inside);
+		return vmm_inside_start(memory, &r->how, &r->machine.inside);
 	ret = vmm_uffd_register(memory, !kvm);
 	return ret ? ret : vmm_handshake(memory, values->uffd, values->form, &r->handler_fd);
 }
@@ -116,7 +116,7 @@ static int settle_inside(struct restore *r, const struct values *values, const c
 		return vmm_fail(ENOMEM, "%s: no memory", dir);
 	r->how = (struct vmm_inside_options){
 		.image = r->image,
-		.trap = (enum vmm_trap)values->trap,
+		.trap = values->trap < 0 ? VMM_TRAP_AUTO : (enum vmm_trap)values->trap,
 		.kvm = accel == VMM_ACCEL_KVM,
 		.fill = values->fill,
 	};
@@ -151,7 +151,7 @@ static int build(struct restore *r, const struct values *values, const char *dir
 
 static void release(struct restore *r)
 {
-	vmm_inside_stop(r->inside);
+	vmm_inside_stop(r->machine.inside);
 	free(r->image);
 	vmm_machine_free(&r->machine);
 	vmm_snapshot_close(&r->snapshot);
@@ -162,6 +162,10 @@ static int check(const struct values *values)
 {
 	if (!!values->uffd + values->eager + values->inside != 1)
 		return vmm_fail(EINVAL, "wants one of --uffd SOCKET, --eager and --inside");
+	if (values->trap >= 0 && !values->inside)
+		return vmm_fail(EINVAL, "--trap goes with --inside only");
+	if (values->fill && !values->inside)
+		return vmm_fail(EINVAL, "--fill goes with --inside only");
 	return vmm_drive_check(&values->commands);
 }
 
@@ -176,7 +180,6 @@ static int drive(struct restore *r, const struct values *values)
 		.how = values->eager    ? "eager"
 		       : values->inside ? "inside"
 					: "uffd",
-		.inside = r->inside,
 		.json = values->json,
 	};
 
@@ -193,7 +196,7 @@ int vmm_cmd_restore(int argc, char **argv)
 		.handler_fd = -1,
 	};
 	struct vmm_verb with_help = verb;
-	struct values values = {0};
+	struct values values = {.trap = -1};
 	struct vmm_list words = {0};
 	int ret;
 

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The socket's thread: it polls the listener, the clients and the machine's
- * wake_fd. Requests are done one at a time, here; only the wait for a command's
- * end is put off, so that another client can stop it meanwhile. Answers are
+ * wake_fd. Requests are done one at a time. What may have to wait for vCPUs or
+ * for pages of the guest is done by a thread of its own, the job, so that status
+ * and quit are always answered. Nearly every job is over at once: the socket's
+ * thread waits a moment for it, and other clients notice nothing. From then on
+ * (for a snapshot, from the start) they are refused with "busy". The wait for a
+ * command's end is put off without a thread, so that another client can stop the
+ * command meanwhile. Answers are
  * short and clients local: they are written at once, without MSG_DONTWAIT, but
  * with a time limit on the socket.
  */
@@ -19,16 +24,20 @@
 #include <sys/un.h>
 #include <time.h>
 
+#include "control_job.h"
 #include "util.h"
 
 #define MAX_CLIENTS  16
 #define MAX_LINE     4096
 #define SEND_SECONDS 2
-#define STOP_SECONDS 2
+#define STOP_SECONDS 4
+#define JOB_SECONDS  1
+
+enum waits { WAITS_NOT, WAITS_FOR_COMMAND, WAITS_FOR_JOB };
 
 struct client {
 	int fd; /* or -1 */
-	bool waits;
+	enum waits waits;
 	size_t len;
 	char line[MAX_LINE];
 };
@@ -39,12 +48,14 @@ struct vmm_control {
 	int listen_fd;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct client clients[MAX_CLIENTS];
+	struct vmm_job
+		job; /* its client, if that is still there, is the one that waits for a job */
 };
 
 static void drop(struct client *client)
 {
 	vmm_close_fd(&client->fd);
-	client->waits = false;
+	client->waits = WAITS_NOT;
 	client->len = 0;
 }
 
@@ -55,20 +66,68 @@ static void reply(struct client *client, json_t *answer)
 	int len = asprintf(&line, "%s\n", text ? text : "{\"ok\":false}");
 
 	json_decref(answer);
-	client->waits = false;
+	client->waits = WAITS_NOT;
 	if (len < 0 || send(client->fd, line, (size_t)len, MSG_NOSIGNAL) != len)
 		drop(client);
+}
+
+/* No answer is one that comes with the command's end. */
+static void answered(struct client *client, json_t *answer)
+{
+	client->waits = WAITS_FOR_COMMAND;
+	if (answer)
+		reply(client, answer);
+}
+
+static json_t *busy(const struct vmm_control *control)
+{
+	return json_pack("{s:b, s:s+}", "ok", 0, "error",
+			 "busy with a request: ", vmm_control_name(control->job.request));
+}
+
+/* Return: the client who has the answer now, or NULL. */
+static struct client *end_job(struct vmm_control *control, unsigned int seconds)
+{
+	json_t *answer = NULL;
+
+	if (vmm_job_end(&control->job, seconds, &answer))
+		return NULL;
+	for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
+		if (control->clients[i].waits == WAITS_FOR_JOB) {
+			answered(&control->clients[i], answer);
+			return &control->clients[i];
+		}
+	}
+	json_decref(answer);
+	return NULL;
+}
+
+static void start_job(struct vmm_control *control, struct client *client, json_t *request)
+{
+	bool snapshot = !strcmp(vmm_control_name(request), "snapshot");
+
+	if (vmm_job_start(&control->job, control->machine, request)) {
+		reply(client, json_pack("{s:b, s:s}", "ok", 0, "error", vmm_error_text()));
+		return;
+	}
+	client->waits = WAITS_FOR_JOB;
+	if (!snapshot)
+		end_job(control, JOB_SECONDS);
 }
 
 static void request(struct vmm_control *control, struct client *client, const char *line)
 {
 	json_t *parsed = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
-	json_t *answer = vmm_control_do(control->machine, parsed);
 
-	json_decref(parsed);
-	client->waits = !answer;
-	if (answer)
-		reply(client, answer);
+	if (vmm_control_quick(parsed)) {
+		answered(client, vmm_control_do(control->machine, parsed));
+		json_decref(parsed);
+	} else if (control->job.running) {
+		reply(client, busy(control));
+		json_decref(parsed);
+	} else {
+		start_job(control, client, parsed);
+	}
 }
 
 /* Whole lines in the buffer, one request each, none while an answer is owed. */
@@ -130,7 +189,7 @@ static void settle_waits(struct vmm_control *control)
 	for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
 		struct client *client = &control->clients[i];
 
-		if (client->fd >= 0 && client->waits) {
+		if (client->fd >= 0 && client->waits == WAITS_FOR_COMMAND) {
 			reply(client, vmm_control_result(control->machine));
 			requests(control, client);
 		}
@@ -143,6 +202,12 @@ static void serve(struct vmm_control *control, const struct pollfd *polls)
 
 	if (polls[0].revents)
 		eventfd_read(control->machine->wake_fd, &count);
+	if (vmm_job_done(&control->job)) {
+		struct client *client = end_job(control, JOB_SECONDS);
+
+		if (client)
+			requests(control, client);
+	}
 	settle_waits(control);
 	for (unsigned int i = 0; i < MAX_CLIENTS; i++)
 		if (control->clients[i].fd >= 0 && polls[2 + i].revents)
@@ -250,6 +315,10 @@ int vmm_control_stop(struct vmm_control *control)
 	until.tv_sec += STOP_SECONDS;
 	eventfd_write(control->machine->wake_fd, 1);
 	if (pthread_timedjoin_np(control->thread, NULL, &until))
+		return vmm_fail(ETIMEDOUT, "the control socket's thread did not end");
+	if (control->job.running)
+		end_job(control, STOP_SECONDS);
+	if (control->job.running)
 		return vmm_fail(ETIMEDOUT, "a request of the control socket did not end");
 	release(control);
 	return 0;

@@ -29,6 +29,12 @@ int vmm_control_stop(struct vmm_control *control);
  */
 json_t *vmm_control_do(struct vmm_machine *machine, const json_t *request);
 
+/* vmm_control_quick() - whether vmm_control_do() answers without waiting for vCPUs or pages */
+bool vmm_control_quick(const json_t *request);
+
+/* vmm_control_name() - what it asks for, or "" */
+const char *vmm_control_name(const json_t *request);
+
 /* vmm_control_result() - the answer when it has */
 json_t *vmm_control_result(struct vmm_machine *machine);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "control.h"
+#include "inside.h"
 #include "report.h"
 #include "snapshot.h"
 #include "util.h"
@@ -26,7 +27,7 @@ static const char *state_name(const struct vmm_machine *machine)
 {
 	if (machine->failure[0])
 		return "failed";
-	return machine->held ? "paused" : "running";
+	return __atomic_load_n(&machine->held, __ATOMIC_RELAXED) ? "paused" : "running";
 }
 
 static json_t *do_status(struct vmm_machine *machine)
@@ -43,6 +44,8 @@ static json_t *do_status(struct vmm_machine *machine)
 			   busy || machine->scripted, "command", machine->cmd.text, "progress",
 			   (json_int_t)progress, "mismatches", (json_int_t)machine->mismatches);
 	pthread_mutex_unlock(&machine->lock);
+	if (machine->inside)
+		json_object_set_new(status, "pager", vmm_inside_report(machine->inside));
 	return status;
 }
 
@@ -51,7 +54,7 @@ static json_t *do_pause(struct vmm_machine *machine)
 	int ret;
 
 	pthread_mutex_lock(&machine->operation);
-	machine->held = true;
+	__atomic_store_n(&machine->held, true, __ATOMIC_RELAXED);
 	ret = vmm_machine_pause(machine);
 	pthread_mutex_unlock(&machine->operation);
 	return answer(ret);
@@ -60,7 +63,7 @@ static json_t *do_pause(struct vmm_machine *machine)
 static json_t *do_resume(struct vmm_machine *machine)
 {
 	pthread_mutex_lock(&machine->operation);
-	machine->held = false;
+	__atomic_store_n(&machine->held, false, __ATOMIC_RELAXED);
 	vmm_machine_resume(machine);
 	pthread_mutex_unlock(&machine->operation);
 	return ok();
@@ -116,6 +119,23 @@ static json_t *do_command(struct vmm_machine *machine, const json_t *request)
 		ret = vmm_issue(machine, &cmd);
 		return ret || !wait ? answer(ret) : do_wait(machine);
 	}
+}
+
+const char *vmm_control_name(const json_t *request)
+{
+	const char *what = json_string_value(json_object_get(request, "do"));
+
+	return what ? what : "";
+}
+
+bool vmm_control_quick(const json_t *request)
+{
+	static const char *const slow[] = {"pause", "resume", "snapshot", "command"};
+
+	for (size_t i = 0; i < ARRAY_LEN(slow); i++)
+		if (!strcmp(vmm_control_name(request), slow[i]))
+			return false;
+	return true;
 }
 
 json_t *vmm_control_do(struct vmm_machine *machine, const json_t *request)

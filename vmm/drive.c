@@ -165,8 +165,8 @@ static void report(const struct vmm_drive *drive, json_t *results, int status)
 			    json_integer((json_int_t)machine->memory.layout.regions[0].page_size));
 	if (drive->how)
 		json_object_set_new(all, "how", json_string(drive->how));
-	if (drive->inside)
-		json_object_set_new(all, "pager", vmm_inside_report(drive->inside));
+	if (machine->inside)
+		json_object_set_new(all, "pager", vmm_inside_report(machine->inside));
 	if (times)
 		json_object_set_new(all, "times", times);
 	if (status)
@@ -217,6 +217,9 @@ int vmm_drive(const struct vmm_drive *drive)
 	ret = vmm_machine_stop(machine);
 	if (control && vmm_control_stop(control))
 		ret = -ETIMEDOUT;
+	if (!ret && machine->abandoned)
+		ret = vmm_fail(ETIMEDOUT, "a snapshot did not end: it waits for a page that nobody"
+					  " brings");
 	if (ret) {
 		/* Threads still use the machine: leave it to the kernel. */
 		vmm_say("%s", vmm_error_text());

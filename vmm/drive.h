@@ -6,16 +6,13 @@
 #include "machine.h"
 #include "opts.h"
 
-struct vmm_inside;
-
 struct vmm_drive {
 	struct vmm_machine *machine;
 	const char *verb;
 	const struct vmm_list *commands;
-	const char *control;             /* keep running and listen here, or NULL */
-	const char *snapshot;            /* taken after the commands, or NULL */
-	const char *how;                 /* restore: uffd, eager, inside; or NULL */
-	const struct vmm_inside *inside; /* restore --inside, or NULL */
+	const char *control;  /* keep running and listen here, or NULL */
+	const char *snapshot; /* taken after the commands, or NULL */
+	const char *how;      /* restore: uffd, eager, inside; or NULL */
 	bool json;
 };
 

@@ -16,6 +16,7 @@
 
 #include <faultline/pager.h>
 
+#include "report.h"
 #include "util.h"
 
 const char *const vmm_trap_names[] = {"auto", "uffd", "segv", NULL};
@@ -230,12 +231,13 @@ json_t *vmm_inside_report(const struct vmm_inside *inside)
 	if (!inside)
 		return NULL;
 	fl_pager_stats(inside->pager, &stats);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "trap",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "trap",
 			 vmm_trap_names[inside->kind], "pages", (json_int_t)stats.pages, "left",
 			 (json_int_t)stats.left, "demand", (json_int_t)stats.demand, "around",
 			 (json_int_t)stats.around, "fill", (json_int_t)stats.fill, "zero",
 			 (json_int_t)stats.zero, "removed", (json_int_t)stats.removed, "poisoned",
-			 (json_int_t)stats.poisoned, "duplicates", (json_int_t)stats.duplicates);
+			 (json_int_t)stats.poisoned, "duplicates", (json_int_t)stats.duplicates,
+			 "faults", vmm_report_faults(&stats));
 }
 
 void vmm_inside_stop(struct vmm_inside *inside)

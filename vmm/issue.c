@@ -102,8 +102,11 @@ uint64_t vmm_progress(struct vmm_machine *machine)
 {
 	uint64_t pages = 0;
 
+	/* A vCPU whose mailbox is still missing has done nothing yet; the asker must not wait. */
 	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
-		pages += __atomic_load_n(&vmm_mailbox(machine, i)->progress, __ATOMIC_RELAXED);
+		if (vmm_memory_resident(vmm_mailbox(machine, i)))
+			pages += __atomic_load_n(&vmm_mailbox(machine, i)->progress,
+						 __ATOMIC_RELAXED);
 	return pages;
 }
 

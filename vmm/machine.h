@@ -24,6 +24,7 @@
 #include "state.h"
 
 struct vmm_machine;
+struct vmm_inside;
 
 struct vmm_vcpu {
 	struct vmm_machine *machine;
@@ -92,6 +93,7 @@ struct vmm_machine {
 	const struct vmm_accel_ops *accel;
 	void *accel_data;
 	struct vmm_memory memory;
+	struct vmm_inside *inside; /* the pager that supplies memory from within, or NULL */
 	unsigned int nr_vcpus;
 	struct vmm_vcpu *vcpus;
 	struct vmm_times times;
@@ -104,13 +106,16 @@ struct vmm_machine {
 	pthread_cond_t changed;
 	bool pause; /* this and quit are also read without the lock, as hints: stored atomically */
 	bool quit;
-	bool held;              /* paused by the user: a snapshot leaves it so; under operation */
+	bool held; /* paused by the user: a snapshot leaves it so; under operation, read atomically
+		    */
 	uint64_t seq;           /* of the last command or discard */
 	struct vmm_command cmd; /* the last one issued to the vCPUs */
 	bool scripted;          /* commands of the command line are still to come */
 	uint64_t issued_ns;     /* when cmd began, and when its last vCPU reported */
 	uint64_t ended_ns;
 	uint64_t mismatches; /* of all commands so far */
+	const char *partial; /* the directory that a snapshot is being written to, or NULL */
+	bool abandoned;      /* a snapshot hangs in a thread that must be left alone */
 	char failure[512];   /* the first thing that went wrong in a vCPU's thread */
 };
 

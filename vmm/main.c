@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ static void usage(FILE *to)
 	      to);
 }
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
 
@@ -46,4 +47,15 @@ int main(int argc, char **argv)
 		fprintf(stderr, "faultline-vmm: %s: no such verb\n", verb);
 	usage(stderr);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int status = dispatch(argc, argv);
+
+	/* A report that was lost, for a full disk say, is no success. */
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	fprintf(stderr, "faultline-vmm: write to stdout: %s\n", strerror(errno));
+	return status ? status : EXIT_FAILED;
 }

@@ -241,7 +241,15 @@ static int pull_step(const struct vmm_memory *memory, unsigned char *addr, uint6
 	return 0;
 }
 
-int vmm_memory_pull(struct vmm_memory *memory, bool progress)
+bool vmm_memory_resident(const void *addr)
+{
+	uintptr_t page = (uintptr_t)addr & ~(uintptr_t)(4 * KIB - 1);
+	unsigned char there = 0;
+
+	return !mincore((void *)page, 1, &there) && (there & 1);
+}
+
+int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, bool progress)
 {
 	uint64_t total = vmm_layout_bytes(&memory->layout), done = 0;
 	int ret = 0;
@@ -251,6 +259,12 @@ int vmm_memory_pull(struct vmm_memory *memory, bool progress)
 		uint64_t len;
 
 		for (uint64_t at = 0; !ret && at < region->size_bytes; at += len, done += len) {
+			if (__atomic_load_n(quit, __ATOMIC_RELAXED))
+				return vmm_fail(ECANCELED,
+						"the machine is ending: %llu of %llu MiB"
+						" were pulled",
+						(unsigned long long)(done / MIB),
+						(unsigned long long)(total / MIB));
 			len = region->size_bytes - at < HUGE_BYTES ? region->size_bytes - at
 								   : HUGE_BYTES;
 			ret = pull_step(memory, memory->base + region->gpa + at, len,

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <faultline/pager.h>
+
 #include "util.h"
 
 static void add(struct payload_result *sum, const struct payload_result *one)
@@ -124,4 +126,25 @@ json_t *vmm_report_times(const struct vmm_machine *machine)
 			 "memslots_us", (double)times->memslots_ns / 1e3, "first_instruction_us",
 			 since(machine, first), "first_instruction_without_memslots_us",
 			 since(machine, first ? first - times->memslots_ns : 0));
+}
+
+json_t *vmm_report_faults(const struct fl_pager_stats *stats)
+{
+	static const char *const names[FL_FAULT_KINDS] = {
+		[FL_FAULT_HIT] = "hit",       [FL_FAULT_MISS] = "miss",
+		[FL_FAULT_JOINED] = "joined", [FL_FAULT_ZERO] = "zero",
+		[FL_FAULT_MAPPED] = "mapped",
+	};
+	json_t *faults = json_object();
+
+	for (int kind = 0; kind < FL_FAULT_KINDS; kind++) {
+		const struct fl_fault_stats *fault = &stats->faults[kind];
+
+		json_object_set_new(
+			faults, names[kind],
+			json_pack("{s:I, s:I, s:I, s:I}", "count", (json_int_t)fault->count,
+				  "p50_ns", (json_int_t)fault->p50_ns, "p99_ns",
+				  (json_int_t)fault->p99_ns, "max_ns", (json_int_t)fault->max_ns));
+	}
+	return faults;
 }

@@ -16,4 +16,8 @@ void vmm_report_print(const json_t *report);
 /* vmm_report_times() - when the guest ran, measured from the request */
 json_t *vmm_report_times(const struct vmm_machine *machine);
 
+/* vmm_report_faults() - a pager's faults by kind, as in `faultline stat --json`, to be released */
+struct fl_pager_stats;
+json_t *vmm_report_faults(const struct fl_pager_stats *stats);
+
 #endif

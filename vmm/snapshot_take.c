@@ -2,6 +2,12 @@
 /*
  * Taking a snapshot. It is written beside its place and renamed there when it
  * is whole, so that a directory of the asked-for name is always complete.
+ *
+ * A thread of its own takes it, for it may come upon a page that nobody brings
+ * any more (a page-fault handler was killed), and a thread that sleeps there
+ * cannot be woken. When the machine is told to end and that thread does not, it
+ * is abandoned: what it has written is removed, and the process must end by
+ * _exit(2), with guest memory mapped to the last.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,9 +16,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "snapshot.h"
 #include "util.h"
+
+#define GRACE_SECONDS 1
+
+struct taking {
+	struct vmm_machine *machine;
+	char *path;
+	char *partial; /* what an abandoned one has begun */
+	pthread_t thread;
+	bool done; /* under machine->lock */
+	int ret;
+	char error[512];
+};
 
 static const char *const file_names[] = {"memory", "layout.json", "machine.json", "vcpus.bin"};
 
@@ -127,6 +146,27 @@ static void remove_partial(const char *partial, int dir_fd)
 	rmdir(partial);
 }
 
+/* Where it gets its name, unless it was given up meanwhile: then it is being removed. */
+static int publish(struct vmm_machine *machine, const char *partial, const char *path)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&machine->lock);
+	if (machine->abandoned)
+		ret = vmm_fail(ECANCELED, "the machine is ending");
+	else if (rename(partial, path)) /* replaces an empty directory */
+		ret = vmm_fail(errno, "snapshot %s: %s", path, strerror(errno));
+	pthread_mutex_unlock(&machine->lock);
+	return ret;
+}
+
+static void set_partial(struct vmm_machine *machine, const char *partial)
+{
+	pthread_mutex_lock(&machine->lock);
+	machine->partial = partial;
+	pthread_mutex_unlock(&machine->lock);
+}
+
 /* The vCPUs are parked. */
 static int write_directory(struct vmm_machine *machine, const char *path)
 {
@@ -138,28 +178,29 @@ static int write_directory(struct vmm_machine *machine, const char *path)
 		return vmm_fail(ENOMEM, "snapshot %s: no memory", path);
 	if (mkdir(partial, 0700))
 		return vmm_fail(errno, "snapshot %s: %s", partial, strerror(errno));
+	set_partial(machine, partial);
 	dir_fd = open(partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ret = dir_fd < 0 ? vmm_fail(errno, "snapshot %s: %s", partial, strerror(errno))
 			 : write_all(machine, dir_fd);
-	/* An empty directory may be in the place: rename(2) replaces it. */
-	if (!ret && rename(partial, path))
-		ret = vmm_fail(errno, "snapshot %s: %s", path, strerror(errno));
+	if (!ret)
+		ret = publish(machine, partial, path);
 	if (ret)
 		remove_partial(partial, dir_fd);
+	set_partial(machine, NULL);
 	return ret;
 }
 
-int vmm_snapshot_take(struct vmm_machine *machine, const char *path)
+static int take(struct vmm_machine *machine, const char *path)
 {
 	int ret = 0;
 
 	pthread_mutex_lock(&machine->operation);
 	/* While the guest still runs: what is missing would make the pause long. */
 	if (machine->memory.partial)
-		ret = vmm_memory_pull(&machine->memory, !machine->quiet);
+		ret = vmm_memory_pull(&machine->memory, &machine->quit, !machine->quiet);
 	if (!ret)
 		ret = vmm_machine_pause(machine);
-	if (!ret && machine->failure[0])
+	if (!ret && vmm_machine_failed(machine))
 		ret = vmm_fail(EIO, "the machine has failed: %s", machine->failure);
 	if (!ret)
 		ret = write_directory(machine, path);
@@ -167,4 +208,88 @@ int vmm_snapshot_take(struct vmm_machine *machine, const char *path)
 		vmm_machine_resume(machine);
 	pthread_mutex_unlock(&machine->operation);
 	return ret;
+}
+
+static void *take_thread(void *arg)
+{
+	struct taking *taking = arg;
+	struct vmm_machine *machine = taking->machine;
+
+	taking->ret = take(machine, taking->path);
+	snprintf(taking->error, sizeof(taking->error), "%s", vmm_error_text());
+	pthread_mutex_lock(&machine->lock);
+	taking->done = true;
+	pthread_cond_broadcast(&machine->changed);
+	pthread_mutex_unlock(&machine->lock);
+	return NULL;
+}
+
+/* Until it is done, or not in time after the machine was told to end. Return: whether it is. */
+static bool await(struct taking *taking)
+{
+	struct vmm_machine *machine = taking->machine;
+	struct timespec until;
+	int err = 0;
+
+	pthread_mutex_lock(&machine->lock);
+	while (!taking->done && !machine->quit)
+		pthread_cond_wait(&machine->changed, &machine->lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += GRACE_SECONDS;
+	while (!taking->done && err != ETIMEDOUT)
+		err = pthread_cond_timedwait(&machine->changed, &machine->lock, &until);
+	machine->abandoned = !taking->done;
+	if (machine->abandoned && machine->partial)
+		taking->partial = strdup(machine->partial);
+	pthread_mutex_unlock(&machine->lock);
+	return !machine->abandoned;
+}
+
+/* The thread stays behind with all that it uses, until the process ends. */
+static int abandon(struct taking *taking)
+{
+	AUTO_FD dir_fd = -1;
+
+	pthread_detach(taking->thread);
+	if (taking->partial) {
+		dir_fd = open(taking->partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		remove_partial(taking->partial, dir_fd);
+	}
+	return vmm_fail(EINTR, "snapshot %s: given up, for the machine is ending%s", taking->path,
+			taking->partial ? "" : ": pages are missing that nobody brings");
+}
+
+static int finish(struct taking *taking)
+{
+	int ret;
+
+	pthread_join(taking->thread, NULL);
+	ret = taking->ret;
+	/* To be told from a command that was cut short, which may be no failure. */
+	if (ret == -ECANCELED)
+		ret = vmm_fail(EINTR, "snapshot %s: %s", taking->path, taking->error);
+	else if (ret)
+		vmm_fail(-ret, "%s", taking->error);
+	free(taking->path);
+	free(taking);
+	return ret;
+}
+
+int vmm_snapshot_take(struct vmm_machine *machine, const char *path)
+{
+	struct taking *taking = calloc(1, sizeof(*taking));
+	int err = ENOMEM;
+
+	if (taking) {
+		taking->machine = machine;
+		taking->path = strdup(path);
+		if (taking->path)
+			err = pthread_create(&taking->thread, NULL, take_thread, taking);
+	}
+	if (!err)
+		return await(taking) ? finish(taking) : abandon(taking);
+	if (taking)
+		free(taking->path);
+	free(taking);
+	return vmm_fail(err, "snapshot %s: %s", path, strerror(err));
 }

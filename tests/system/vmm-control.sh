@@ -32,7 +32,7 @@ ask command stop | jq -e '.ok and .command == "churn" and .mismatches == 0 and .
 clean "$tmp/r"
 
 refused ask fly
-contains "$output" '\\"do\\" wants status'
+contains "$output" 'fly: no such request'
 refused ask command fly
 contains "$output" 'no such command'
 refused "$vmm" run --accel thread --memory 4M --control "$tmp/control"

@@ -30,11 +30,42 @@ usage 'wants discard:GPA,LEN' run --command discard:4M
 usage 'missing: DIR' restore --eager
 usage 'wants one of --uffd SOCKET, --eager and --inside' restore "$tmp"
 usage 'wants one of' restore "$tmp" --eager --inside
+usage '--trap goes with --inside' restore "$tmp" --eager --trap segv
+usage '--fill goes with --inside' restore "$tmp" --eager --fill
+usage 'stop: no such request: wants status, pause' control --control "$tmp/c" stop
+usage 'command: wants an argument' control --control "$tmp/c" command
+usage 'status: takes no argument' control --control "$tmp/c" status now
 usage 'control PATH is missing' snapshot "$tmp/s"
 usage 'missing' control --control "$tmp/c"
 
+# The man page names, in each verb's part, the options of its --help, and knows none that there is not.
+page=$top/man/faultline-vmm.1.scd
 for verb in run snapshot restore control; do
-	contains "$("$vmm" $verb --help)" "usage: faultline-vmm $verb"
+	"$vmm" $verb --help >"$tmp/help"
+	contains "$(cat "$tmp/help")" "usage: faultline-vmm $verb"
+	sed -n 's/^  --\([a-z-]*\).*/--\1/p' "$tmp/help" | sort >"$tmp/options"
+	grep -q '^--help$' "$tmp/options" || fail "the help of $verb lists no options"
+	{
+		sed -n "/^# ${verb^^}$/,/^# /p" "$page"
+		sed -n "s/^\\*faultline-vmm $verb\\*//p" "$page"
+	} >"$tmp/part"
+	while read -r option; do
+		[[ $option = --help ]] || grep -q "\*$option\*" "$tmp/part" ||
+			fail "the man page does not name $option at $verb"
+	done <"$tmp/options"
+	while read -r option; do
+		grep -qxe "$option" "$tmp/options" || fail "the man page's $verb has $option, which is not there"
+	done < <(sed -n 's/^\*\(--[a-z-]*\)\*.*/\1/p' "$tmp/part")
+done
+
+# Text that was lost is no success.
+for words in --help --version 'run --help' 'run --accel thread --memory 4M --json' \
+	'run --accel thread --memory 4M --command stamp'; do
+	status=0
+	# shellcheck disable=SC2086 # words
+	"$vmm" $words >/dev/full 2>"$tmp/lost.log" || status=$?
+	((status == 1)) || fail "status $status, not 1, for lost output: $words"
+	contains "$(cat "$tmp/lost.log")" 'write to stdout: '
 done
 contains "$("$vmm" run --help)" 'stamp    write self-describing pages'
 contains "$("$vmm" --version)" '^faultline-vmm [0-9]'
