@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 #include "util/error.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/thread.h"
 
 #define STACK_BYTES (256u * 1024)
 
@@ -387,24 +387,6 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* A small thread that takes no signals: those are for threads of the application. */
-static int create_thread(struct fl_pager *pager)
-{
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int err = pthread_attr_init(&attr);
-
-	if (err)
-		return -err;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-	err = pthread_create(&pager->thread, &attr, thread_main, pager);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attr);
-	return -err;
-}
-
 int fl_pager_start(struct fl_pager *pager)
 {
 	int err;
@@ -412,7 +394,7 @@ int fl_pager_start(struct fl_pager *pager)
 	if (pager->running)
 		return -EALREADY;
 	atomic_store(&pager->stopping, false);
-	err = create_thread(pager);
+	err = fl_thread_start(&pager->thread, STACK_BYTES, thread_main, pager);
 	if (err)
 		return err;
 	pager->running = true;

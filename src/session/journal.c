@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "util/clock.h"
 #include "util/fd.h"
+#include "util/thread.h"
 
 /* Below PIPE_BUF: a line goes into the pipe as a whole or not at all. */
 #define LINE_MAX_BYTES 640
@@ -144,24 +144,6 @@ static void *journal_main(void *arg)
 	}
 }
 
-/* Signals are for the main thread. */
-static int start_thread(struct fl_journal *journal)
-{
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int rc = pthread_attr_init(&attr);
-
-	if (rc)
-		return -rc;
-	(void)sigfillset(&all);
-	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&journal->thread, &attr, journal_main, journal);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attr);
-	return -rc;
-}
-
 static void close_pipe(struct fl_journal *journal)
 {
 	fl_fd_close(&journal->pipe[0]);
@@ -178,7 +160,7 @@ int fl_journal_detach(struct fl_journal *journal)
 		rc = -errno;
 	if (!rc) {
 		(void)fcntl(journal->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
-		rc = start_thread(journal);
+		rc = fl_thread_start(&journal->thread, STACK_BYTES, journal_main, journal);
 	}
 	if (rc)
 		close_pipe(journal);

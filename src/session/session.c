@@ -46,6 +46,7 @@
 #include "util/error.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/thread.h"
 
 /* Address space only: what is not touched costs nothing. */
 #define STACK_BYTES (256u * 1024)
@@ -238,23 +239,12 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* Signals are for the main thread. */
 int fl_session_start(struct fl_session *session)
 {
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int rc = pthread_attr_init(&attr);
+	int rc = fl_thread_start(&session->thread, STACK_BYTES, run, session);
 
-	if (rc)
-		return -rc;
-	(void)sigfillset(&all);
-	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&session->thread, &attr, run, session);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attr);
 	session->has_thread = rc == 0;
-	return -rc;
+	return rc;
 }
 
 static void order(struct fl_session *session, unsigned int orders)

@@ -13,9 +13,9 @@
  */
 
 #include "source/file.h"
+#include "util/thread.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <unistd.h>
 
 /* What a thread reads before it looks whether the queue is being closed. */
@@ -104,26 +104,21 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* The program's signals are not for these threads. */
-static int start_workers(struct fl_file_queue *queue, const pthread_attr_t *attr)
+static int start_workers(struct fl_file_queue *queue)
 {
 	struct fl_file_pool *pool = &queue->pool;
-	sigset_t all, before;
 	int ret = 0;
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_mutex_lock(&pool->lock);
 	while (!ret && pool->count < pool->max) {
-		ret = pthread_create(&pool->threads[pool->count], attr, worker, queue);
+		ret = fl_thread_start(&pool->threads[pool->count], STACK_BYTES, worker, queue);
 		if (!ret)
 			pool->count++;
 	}
 	/* Fewer will do. */
 	pool->max = pool->count;
 	pthread_mutex_unlock(&pool->lock);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return pool->count ? 0 : -ret;
+	return pool->count ? 0 : ret;
 }
 
 static void pool_destroy(struct fl_file_pool *pool)
@@ -135,7 +130,6 @@ static void pool_destroy(struct fl_file_pool *pool)
 static int threads_start(struct fl_file_queue *queue)
 {
 	struct fl_file_pool *pool = &queue->pool;
-	pthread_attr_t attr;
 	int ret;
 
 	*pool = (struct fl_file_pool){.max = queue->depth};
@@ -146,10 +140,7 @@ static int threads_start(struct fl_file_queue *queue)
 	fl_file_list_init(&pool->finished);
 	(void)pthread_mutex_init(&pool->lock, NULL);
 	(void)pthread_cond_init(&pool->work, NULL);
-	(void)pthread_attr_init(&attr);
-	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-	ret = start_workers(queue, &attr);
-	(void)pthread_attr_destroy(&attr);
+	ret = start_workers(queue);
 	if (ret)
 		pool_destroy(pool);
 	return ret;
