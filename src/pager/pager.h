@@ -7,9 +7,9 @@
  * ===================
  *
  * One thread runs a pager, and everything below belongs to it, except what is marked atomic. That
- *is what makes REMOVE events safe without a lock: the kernel lets a MADV_DONTNEED go on only after
- *its event was read, and this thread marks the pages REMOVED before it installs anything again. So
- *an install can never put old contents over a page that was given back.
+ * is what makes REMOVE events safe without a lock: the kernel lets a MADV_DONTNEED go on only after
+ * its event was read, and this thread marks the pages REMOVED before it installs anything again. So
+ * an install can never put old contents over a page that was given back.
  *
  * The work is done in units called fetches: a run of pages of one region, claimed in the page-state
  * table, on their way from the source to the guest:
@@ -25,8 +25,8 @@
  * STEP_BYTES long. A fault never waits for more than that step. Nothing is allocated after
  * fl_pager_new(): fetches and their buffers are a fixed pool. When the pool runs out, the trap is
  * not read any more, so that further faults stay in the kernel's queue, until a fetch is free
- *again. Only when an install waits for a REMOVE event behind those faults are they read all the
- *same: their threads sleep on, and are woken to fault anew when a fetch is free.
+ * again. Only when an install waits for a REMOVE event behind those faults are they read all the
+ * same: their threads sleep on, and are woken to fault anew when a fetch is free.
  *
  * The same page may be reported by many threads, and by one more after it came. What such a late
  * event finds is a page that the table calls present, as it does one that went away unnoticed. The

@@ -9,14 +9,15 @@
  *			are caught by traps of two kinds, so each has a waiter bit of its own.
  *	events		are claimed in the table, and may come twice, late, or for nothing
  *	jobs		are what a claim started: read the source (or give up, or poison), check
- *that the claim still stands, install, settle, wake. A job whose claim was voided goes on until it
- *notices. fill		claims with no one waiting
+ *			that the claim still stands, install, settle, wake. A job whose claim was
+ *			voided goes on until it notices.
+ *	fill		claims with no one waiting
  *	remover		the guest gives the page back: the kernel posts an event and holds installs
  *			off (EAGAIN), the pager reads it and tells the table, and from the reading
- *on the kernel may zap the page at any time
+ *			on the kernel may zap the page at any time
  *	rearm		the page goes back to the source, to be fetched anew
  *	crash		the pager dies: its jobs, and the events that it had read, are lost; the
- *next one recovers the table and wakes everybody
+ *			next one recovers the table and wakes everybody
  *
  * Each action makes at most one call of the real table, which is put into the state's cell before
  * and read after, and compared with the reference (table_ref.h) each time.
