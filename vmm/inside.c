@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <faultline/pager.h>
 
@@ -169,6 +171,15 @@ static void log_line(void *ctx, enum fl_log_level level, const char *text)
 		vmm_say("pager inside: %s", text);
 }
 
+/* Nobody supplies the guest's memory any more, and its vCPUs may sleep for a page: the VMM ends. */
+static void ended(void *ctx, int result)
+{
+	const struct vmm_inside *inside = ctx;
+
+	vmm_say("pager inside: %s: %s", fl_pager_error(inside->pager), strerror(-result));
+	(void)kill(getpid(), SIGTERM);
+}
+
 static int start_pager(struct vmm_inside *inside, const struct vmm_inside_options *options)
 {
 	struct fl_pager_options how;
@@ -180,6 +191,8 @@ static int start_pager(struct vmm_inside *inside, const struct vmm_inside_option
 	how.flags = options->fill ? FL_PAGER_FILL : 0;
 	how.pagemap_fd = inside->pagemap_fd;
 	how.log.write = log_line;
+	how.ended = ended;
+	how.ctx = inside;
 	ret = fl_pager_new(&inside->pager, &inside->parts, &how, &err);
 	if (!ret)
 		ret = fl_pager_start(inside->pager);

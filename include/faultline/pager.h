@@ -306,9 +306,17 @@ FL_API int fl_pager_fd(const struct fl_pager *pager);
  * Return: 1 when there is more to do at once; 0 when there is nothing until the descriptor is
  * readable; a negative errno when the session has failed and serves no more: -ESRCH the VMM is
  * gone, -EOPNOTSUPP it forked or a page could not be poisoned, or what the trap or an install
- * failed with; the reason was logged.
+ * failed with; fl_pager_error() has the reason.
  */
 FL_API int fl_pager_run(struct fl_pager *pager);
+
+/**
+ * fl_pager_error() - why a pager serves no more
+ * @pager: the pager; to be asked by the thread that runs it, by @ended, or when it is stopped
+ *
+ * Return: a sentence without an end, valid as long as the pager; "" when it has not failed.
+ */
+FL_API const char *fl_pager_error(const struct fl_pager *pager);
 
 /**
  * fl_pager_start() - let a thread of the pager's own run it

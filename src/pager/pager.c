@@ -31,18 +31,22 @@ void fl_pager_options_init(struct fl_pager_options *options)
 
 void fl_pager_fail(struct fl_pager *pager, int code, const char *format, ...)
 {
-	char text[200];
 	va_list args;
 
 	if (pager->failed)
 		return;
 	pager->failed = code;
 	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
+	(void)vsnprintf(pager->error, sizeof(pager->error), format, args);
 	va_end(args);
-	/* That a VMM ends is no fault of anyone's. */
-	fl_log(&pager->options.log, code == -ESRCH ? FL_LOG_INFO : FL_LOG_ERROR, "%s: %s", text,
+	/* For people it is told once, by whoever asks for it. */
+	fl_log(&pager->options.log, FL_LOG_DEBUG, "the pager fails: %s: %s", pager->error,
 	       strerror(-code));
+}
+
+const char *fl_pager_error(const struct fl_pager *pager)
+{
+	return pager->error;
 }
 
 void fl_pager_wake(struct fl_pager *pager, uint64_t addr, uint64_t len_bytes)

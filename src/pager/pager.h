@@ -112,6 +112,7 @@ struct fl_pager {
 	int epoll_fd, kick_fd, timer_fd;
 	uint64_t timer_ns; /* what timer_fd is set to, 0 when it is not */
 	bool listening;    /* the trap is in the epoll set */
+	char error[200];   /* why it failed, for people */
 	int failed;        /* negative errno: the session has ended */
 
 	struct fl_fetch *fetches; /* DEMAND_SLOTS (or fewer for huge pages), then FILL_SLOTS */

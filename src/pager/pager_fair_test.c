@@ -94,7 +94,8 @@ static void test_no_poison(void **state)
 		result = guest_run(&guest, 1000);
 	while (result >= 0);
 	assert_int_equal(result, -EOPNOTSUPP);
-	assert_non_null(strstr(guest.log, "the page at offset 0xa000 cannot be supplied"));
+	assert_non_null(strstr(fl_pager_error(guest.pager),
+			       "the page at offset 0xa000 cannot be supplied"));
 	assert_int_equal(guest_stats_now(&guest).poisoned, 0);
 	assert_int_equal(fl_table_state(guest.table, 10), FL_PENDING);
 	/* The session's owner ends the VMM; here its thread is let go. */

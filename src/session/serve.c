@@ -208,9 +208,9 @@ static int end_on_order(struct fl_session *session, struct fl_error *err)
 			    stats.left);
 }
 
-static int pager_failure(int rc, struct fl_error *err)
+static int pager_failure(const struct fl_session *session, int rc, struct fl_error *err)
 {
-	return fl_error_set(err, rc, "the pager failed: %s", strerror(-rc));
+	return fl_error_set(err, rc, "%s: %s", fl_pager_error(session->pager), strerror(-rc));
 }
 
 static int serve(struct fl_session *session, struct fl_error *err)
@@ -223,7 +223,7 @@ static int serve(struct fl_session *session, struct fl_error *err)
 		if (more == -ESRCH)
 			return 0;
 		if (more < 0)
-			return pager_failure(more, err);
+			return pager_failure(session, more, err);
 		if (is_time_to_look(session))
 			look_if_full(session);
 		if (session->full && session->draining) {
