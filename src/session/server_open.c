@@ -42,8 +42,9 @@ static int open_signals(struct fl_server *server)
 {
 	sigset_t set;
 
-	/* Whoever reads our log may go; the VMs must not freeze for that. */
+	/* Whoever reads our log may go, and so may the terminal; the VMs must not freeze for that. */
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGINT);

@@ -14,6 +14,9 @@ vmm two --regions 7 "$tmp/a.sock" "$tmp/a" say:begun wait touch:3
 says one begun
 says two begun
 becomes d '[.sessions[] | select(.state == "serving")] | length == 2'
+# A terminal that is closed ends nothing.
+kill -HUP "${started[d]}"
+stat_is d '.sessions | length == 2'
 stop d
 says d 'draining: 2 sessions, [0-9]+ MiB to go'
 [[ ! -e $tmp/a.sock && ! -e $tmp/d.control ]] || fail "a socket was left behind"
