@@ -8,7 +8,7 @@ _faultline() {
 
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W \
-			'serve stat top probe bench help version --help --version' -- "$current")
+			'serve stat top worker probe bench help version --help --version' -- "$current")
 		return
 	fi
 	case $previous in
@@ -18,7 +18,8 @@ _faultline() {
 	--metrics) words='127.0.0.1: [::1]: unix:' ;;
 	--around | -a) words='0 16K 64K 256K 2M' ;;
 	--timeout | -t | --spin | --delay | -d | --rounds | -n | --only | -o) return ;;
-	--socket | --memory | --record | --replay | --control | -[smrpc])
+	--listen | -L) return ;;
+	--socket | --memory | --record | --replay | --control | --tls-* | -[smrpc])
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		compopt -o filenames 2>/dev/null
 		return
@@ -33,9 +34,13 @@ _faultline() {
 			;;
 		stat) words='--control --json --help' ;;
 		top) words='--control --delay --help' ;;
+		worker)
+			words='--socket --listen --tls-cert --tls-key --tls-ca --timeout --spin
+				--log-level --help'
+			;;
 		probe) words='--json --help' ;;
 		bench) words='--only --rounds --quick --spin --json --help' ;;
-		help) words='serve stat top probe bench' ;;
+		help) words='serve stat top worker probe bench' ;;
 		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 # fish completion for faultline
 
-set -l commands serve stat top probe bench help version
+set -l commands serve stat top worker probe bench help version
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c faultline -f
 complete -c faultline -n $none -a serve -d 'supply the memory of virtual machines from images'
 complete -c faultline -n $none -a stat -d 'show what a daemon does'
 complete -c faultline -n $none -a top -d 'show it live'
+complete -c faultline -n $none -a worker -d 'be the network of virtual machines'
 complete -c faultline -n $none -a probe -d 'show what this kernel offers'
 complete -c faultline -n $none -a bench -d 'measure, beside a bare loop'
 complete -c faultline -n $none -a help -d 'list the commands'
@@ -35,6 +36,16 @@ complete -c faultline -n $serve -s l -l log-level -x -a 'error warning info debu
 complete -c faultline -n '__fish_seen_subcommand_from serve stat top' -s c -l control -rF -d 'the control socket'
 complete -c faultline -n '__fish_seen_subcommand_from stat probe bench' -s j -l json -d 'print JSON'
 complete -c faultline -n '__fish_seen_subcommand_from top' -s d -l delay -x -d 'seconds between two looks'
+
+set -l worker '__fish_seen_subcommand_from worker'
+complete -c faultline -n $worker -s s -l socket -rF -d 'wait here for VMMs'
+complete -c faultline -n $worker -s L -l listen -x -d 'wait here for other workers'
+complete -c faultline -n $worker -l tls-cert -rF -d 'our certificate'
+complete -c faultline -n $worker -l tls-key -rF -d 'its private key'
+complete -c faultline -n $worker -l tls-ca -rF -d 'the authority of other workers'
+complete -c faultline -n $worker -s t -l timeout -x -d 'seconds of silence after which a worker is lost'
+complete -c faultline -n $worker -l spin -x -d 'microseconds to look for more'
+complete -c faultline -n $worker -s l -l log-level -x -a 'error warning info debug' -d 'what is said'
 
 set -l bench '__fish_seen_subcommand_from bench'
 complete -c faultline -n $bench -s o -l only -x -d 'only this benchmark'

@@ -9,7 +9,11 @@
 #include <faultline/trap.h>
 #include <faultline/install.h>
 #include <faultline/source.h>
+#include <faultline/fabric.h>
 #include <faultline/pager.h>
+#include <faultline/link.h>
+#include <faultline/migrate.h>
+#include <faultline/worker.h>
 #include <faultline/firecracker.h>
 
 #endif

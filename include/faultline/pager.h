@@ -143,11 +143,17 @@ FL_API void fl_wset_free(struct fl_wset *set);
 #define FL_PAGER_RELEASE (1u << 1)
 /** FL_PAGER_TAKEOVER - the table comes from a pager that died: void its claims, wake everyone */
 #define FL_PAGER_TAKEOVER (1u << 2)
+/** FL_PAGER_NEAR - fill near the page that was touched last first, then the rest in order */
+#define FL_PAGER_NEAR (1u << 3)
 
 /** FL_AROUND_DEFAULT - bytes that are installed around a fault, unless said otherwise */
 #define FL_AROUND_DEFAULT (64u * 1024)
 /** FL_AROUND_MAX - most bytes that can be installed around a fault */
 #define FL_AROUND_MAX (2u * 1024 * 1024)
+/** FL_WINDOW_DEFAULT - bytes of fill reads under way at a time, unless said otherwise */
+#define FL_WINDOW_DEFAULT (2u * 1024 * 1024)
+/** FL_WINDOW_MAX - most bytes of fill reads that can be under way */
+#define FL_WINDOW_MAX (64u * 1024 * 1024)
 
 /**
  * struct fl_pager_options - how a pager behaves; start from fl_pager_options_init()
@@ -155,6 +161,8 @@ FL_API void fl_wset_free(struct fl_wset *set);
  * @flags: FL_PAGER_*
  * @around_bytes: how much is installed around a fault: a power of two, at most FL_AROUND_MAX; up
  *	to a page size turns it off
+ * @window_bytes: how much filling may have under way at a time, 128 KiB to FL_WINDOW_MAX: in reads of
+ *	512 KiB (or the window, when that is less), or of a page each where pages are larger
  * @spin_us: how long the pager's own thread looks for the next fault before it sleeps, in
  *	microseconds: trades processor time for latency
  * @pagemap_fd: /proc/PID/pagemap of the VMM for contradicting answers, or -1; the caller keeps it
@@ -169,6 +177,7 @@ struct fl_pager_options {
 	size_t size;
 	uint32_t flags;
 	uint32_t around_bytes;
+	uint32_t window_bytes;
 	uint32_t spin_us;
 	int pagemap_fd;
 	struct fl_wset *record;
@@ -230,6 +239,10 @@ struct fl_fault_stats {
  * @around: pages that came with a page that was touched
  * @fill: pages that came ahead of need
  * @replay: of those, pages of the working set, and the few between two of them
+ * @adopted: pages that were in place already, and were mapped, released or known as zeros; counted
+ *	neither as demand nor as fill
+ * @released: of these, pages whose range was released
+ * @adopt_ns: time from fl_pager_adopt() until all of them were had, in ns; 0 before
  * @zero: pages of any of these ways that came without a read, as zeros
  * @removed: pages that the guest gave back, each time counted
  * @poisoned: pages that could not be supplied
@@ -247,6 +260,9 @@ struct fl_pager_stats {
 	uint64_t around;
 	uint64_t fill;
 	uint64_t replay;
+	uint64_t adopted;
+	uint64_t released;
+	uint64_t adopt_ns;
 	uint64_t zero;
 	uint64_t removed;
 	uint64_t poisoned;
@@ -340,6 +356,40 @@ FL_API void fl_pager_stop(struct fl_pager *pager);
  * @pager: the pager; any thread may ask
  */
 FL_API void fl_pager_fill(struct fl_pager *pager);
+
+/**
+ * fl_pager_adopt() - contents of pages are in place already: let the guest have them
+ * @pager: the pager; for the thread that runs it, or before it runs
+ * @ready: pages whose contents stand in the second mapping, or NULL. Must stay, unchanged, as long
+ *	as the pager
+ * @zeros: pages that read as zeros and that the page cache does not have, or NULL; likewise
+ *
+ * A page that is absent and in @ready is mapped without a read: when it is touched, and step by
+ * step as part of filling, before anything is read for it, also without FL_PAGER_FILL. Long runs are
+ * had by releasing their range from the trap, which costs no more than a few microseconds however
+ * long they are; their pages count as present, those of @zeros too. Elsewhere a page that is absent
+ * and in @zeros becomes removed: zeros when it is touched. Pages of other states are left as they
+ * are; those that are present or removed may be released together with their neighbours. At most
+ * once.
+ *
+ * Return: 0; -EALREADY; -EINVAL when the install has no second mapping of a page of @ready.
+ */
+FL_API int fl_pager_adopt(struct fl_pager *pager, const struct fl_pageset *ready,
+			  const struct fl_pageset *zeros);
+
+/**
+ * fl_pager_release() - every page is there: let the trap go, so that the guest needs nobody
+ * @pager: the pager; for the thread that runs it, or when it is stopped
+ *
+ * What FL_PAGER_RELEASE does by itself. Ranges that were released before are left alone: they may
+ * have been unmapped since, or be somebody else's. What the guest gave back reads as zeros, and is
+ * taken out of the second mapping for that. A removal that had begun before still waits for its
+ * event to be read, so the pager is to be run on for a while.
+ *
+ * Return: 0; -EBUSY while pages are left; the first error of fl_trap_release() or madvise(2), with
+ * everything else released; -ESRCH when the address space is gone.
+ */
+FL_API int fl_pager_release(struct fl_pager *pager);
 
 /**
  * fl_pager_stats() - what a pager has done so far

@@ -57,6 +57,16 @@ struct fl_read_frame {
  * @frames: the filters' frames
  * @next: for whoever holds the read now, to put it in a list
  * @due_ns: for a filter that holds the read for a time: CLOCK_MONOTONIC, in ns
+ * @place: for sources with FL_SOURCE_PIECES or FL_SOURCE_DIRECT, or NULL for @buf: where bytes from an offset within the
+ *	read on may be written now. Cuts *@len_bytes down to what is together there, to whole units of
+ *	4096 bytes. Asked anew for every step of a transfer: the answer holds until fl_queue_reap() returns;
+ *	with FL_SOURCE_DIRECT until those bytes have arrived(), the read has ended, or fl_queue_quiesce()
+ *	returned. NULL: those bytes are not wanted any more
+ * @arrived: likewise, or NULL: a piece is in place, whole and right; pieces come in any order, each byte
+ *	once, all of them before @done
+ * @zeros: likewise, or NULL: a piece, of whole units of 4096 bytes, reads as zeros, and nothing was written for
+ *	it: instead of @place and @arrived, so that zeros need no memory. A source may never call it, and
+ *	must not where it is NULL
  */
 struct fl_read {
 	void *buf;
@@ -70,6 +80,9 @@ struct fl_read {
 	struct fl_read_frame frames[FL_READ_FRAMES];
 	struct fl_read *next;
 	uint64_t due_ns;
+	void *(*place)(struct fl_read *read, uint64_t offset, uint64_t *len_bytes);
+	void (*arrived)(struct fl_read *read, uint64_t offset, uint64_t len_bytes);
+	void (*zeros)(struct fl_read *read, uint64_t offset, uint64_t len_bytes);
 };
 
 /** FL_QUEUE_OPS_VERSION - version of struct fl_queue_ops described here */
@@ -85,6 +98,9 @@ struct fl_read {
  * @fd: the descriptor that is readable when reap() has something to do, or -1 when that never is
  * @reap: end all reads that are finished; returns how many
  * @close: wait for the reads in flight, drop them without done(), and free the queue
+ * @hurry: someone waits for a part of a read that was submitted with FL_READ_FILL; NULL where that
+ *	changes nothing
+ * @quiesce: return when nothing of a read is being written; of sources with FL_SOURCE_DIRECT
  */
 struct fl_queue_ops {
 	uint32_t size;
@@ -95,6 +111,9 @@ struct fl_queue_ops {
 	int (*fd)(struct fl_queue *queue);
 	int (*reap)(struct fl_queue *queue);
 	void (*close)(struct fl_queue *queue);
+	void (*hurry)(struct fl_queue *queue, struct fl_read *read, uint64_t offset,
+		      uint64_t len_bytes);
+	void (*quiesce)(struct fl_queue *queue, struct fl_read *read);
 };
 
 /**
@@ -104,6 +123,23 @@ struct fl_queue_ops {
 struct fl_queue {
 	const struct fl_queue_ops *ops;
 };
+
+/**
+ * FL_SOURCE_PIECES - reads end piece by piece, written by the thread that reaps and by nothing else
+ *
+ * Such a source fills memory through the read's place(), so that contents can go straight to where the
+ * guest will see them: nothing is written behind the back of the thread that runs the pager.
+ */
+#define FL_SOURCE_PIECES (1u << 0)
+
+/**
+ * FL_SOURCE_DIRECT - reads end piece by piece, written by a device at any time
+ *
+ * As FL_SOURCE_PIECES, but what the read's place() answered is written behind the back of the thread
+ * that runs the pager, until the piece has arrived(). Before such memory is used for anything else,
+ * zeros above all, fl_queue_quiesce() must have returned.
+ */
+#define FL_SOURCE_DIRECT (1u << 1)
 
 /** FL_SOURCE_OPS_VERSION - version of struct fl_source_ops described here */
 #define FL_SOURCE_OPS_VERSION 1
@@ -122,7 +158,7 @@ struct fl_extent {
  * struct fl_source_ops - one kind of source
  * @size: sizeof(struct fl_source_ops) as the implementation was compiled; later fields are absent
  * @version: FL_SOURCE_OPS_VERSION
- * @flags: none yet, 0
+ * @flags: FL_SOURCE_PIECES, FL_SOURCE_DIRECT or 0
  * @name: "file", "zero", "retry", ...
  * @length: length of the image in bytes; UINT64_MAX when it has no end
  * @extent: what is known, without any I/O, of the bytes from an offset on
@@ -376,6 +412,28 @@ FL_API int fl_queue_fd(struct fl_queue *queue);
  * Return: how many reads of this queue's user were ended, each by a call of its done().
  */
 FL_API int fl_queue_reap(struct fl_queue *queue);
+
+/**
+ * fl_queue_hurry() - someone waits for a part of a read that nobody waited for
+ * @queue: the queue
+ * @read: a read of it that is under way
+ * @offset: of the part, in the image
+ * @len_bytes: its length
+ */
+FL_API void fl_queue_hurry(struct fl_queue *queue, struct fl_read *read, uint64_t offset,
+			   uint64_t len_bytes);
+
+/**
+ * fl_queue_quiesce() - wait until nothing of a read is being written
+ * @queue: the queue
+ * @read: a read of it that is under way
+ *
+ * Does nothing for sources without FL_SOURCE_DIRECT. Calls neither arrived() nor done(): what came
+ * meanwhile is told by the next fl_queue_reap(), and what was not begun asks place() anew there.
+ * Waits for the device, no longer than until the read's own timeout; what is not over then is cut off,
+ * and with it all reads of the queue.
+ */
+FL_API void fl_queue_quiesce(struct fl_queue *queue, struct fl_read *read);
 
 /**
  * fl_queue_close() - wait for what the device still writes, and free the queue

@@ -20,6 +20,7 @@ int cmd_stat(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_worker(int argc, char **argv);
 
 /*
  * One option of a command. set() gets the command's own structure and the option's value (NULL

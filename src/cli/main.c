@@ -17,6 +17,7 @@ static const struct command commands[] = {
 	{"serve", "supply the memory of virtual machines from images", cmd_serve},
 	{"stat", "show what a daemon does", cmd_stat},
 	{"top", "show it live", cmd_top},
+	{"worker", "be the network of virtual machines on this host", cmd_worker},
 	{"probe", "show what this kernel offers, and what will be used", cmd_probe},
 	{"bench", "measure, beside a bare loop of the same system calls", cmd_bench},
 	{"help", "print this", cmd_help},

@@ -8,6 +8,7 @@
  *	settle	PENDING -> PRESENT, POISONED, or back to where the claim came from
  *	remove	any -> REMOVED
  *	rearm	PRESENT -> ABSENT
+ *	adopt	ABSENT -> PRESENT, for contents that were in place before anybody claimed the page
  *
  * Waiter bits are set by claim and taken by exactly one of settle and remove, in the same
  * operation that ends PENDING: a waiter is either in what was taken, or finds that it came late
@@ -154,6 +155,18 @@ int fl_table_rearm(struct fl_table *table, uint64_t page)
 	uint8_t seen = FL_PRESENT;
 
 	return swap(table, page, &seen, FL_ABSENT) ? 0 : -EBUSY;
+}
+
+uint64_t fl_table_adopt(struct fl_table *table, uint64_t page, uint64_t count)
+{
+	uint64_t adopted = 0;
+
+	for (uint64_t end = page + count; page < end; page++) {
+		uint8_t seen = FL_ABSENT;
+
+		adopted += swap(table, page, &seen, FL_PRESENT);
+	}
+	return adopted;
 }
 
 uint64_t fl_table_recover(struct fl_table *table)

@@ -4,6 +4,8 @@
 
 /* What the files of struct fl_table share. */
 
+#include <faultline/memory.h>
+
 #include "memory/table_format.h"
 
 /*
@@ -20,5 +22,9 @@ struct fl_table {
 
 /* Finds the first cell at or after *page that no transition can have made; false: there is none. */
 bool fl_table_damaged(const struct fl_table *table, uint64_t *page);
+
+/* Pages whose contents are in place already: those of @count that are ABSENT become PRESENT. For the
+ * thread that would claim them; nobody waits for an absent page. Return: how many. */
+uint64_t fl_table_adopt(struct fl_table *table, uint64_t page, uint64_t count);
 
 #endif

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "memory/table_format.h"
+#include "memory/table.h"
 
 #define ALL_WAITERS (FL_WAITER_UFFD | FL_WAITER_EXIT | FL_WAITER_QUEUE | FL_WAITER_CALL)
 
@@ -234,6 +234,29 @@ static void only_a_present_page_is_rearmed(void **state)
 				 before == FL_PRESENT ? FL_ABSENT : before);
 	}
 	assert_int_equal(fl_table_claim(table, FL_PRESENT, FL_WAITER_NONE), FL_CLAIM_FETCH);
+	fl_table_free(table);
+}
+
+/* Of pages in every state, in runs of every length. */
+static void adopt_takes_absent_pages_and_no_others(void **state)
+{
+	struct fl_table *table = new_table(200);
+
+	(void)state;
+	for (uint64_t first = 0; first < 100; first += 13) {
+		for (uint64_t page = 0; page < 200; page++) {
+			set_cell(table, page, FL_ABSENT);
+			bring_to(table, page, (enum fl_page_state)(page / 20 % FL_PAGE_STATES));
+		}
+		assert_int_equal(fl_table_adopt(table, first, 0), 0);
+		assert_int_equal(fl_table_adopt(table, first, 100), 20);
+		for (uint64_t page = 0; page < 200; page++) {
+			enum fl_page_state was = (enum fl_page_state)(page / 20 % FL_PAGE_STATES);
+			bool taken = was == FL_ABSENT && page >= first && page < first + 100;
+
+			assert_int_equal(fl_table_state(table, page), taken ? FL_PRESENT : was);
+		}
+	}
 	fl_table_free(table);
 }
 
@@ -597,6 +620,7 @@ int main(void)
 		cmocka_unit_test(a_late_fetch_does_not_touch_a_claim_of_zeros),
 		cmocka_unit_test(settle_refuses_what_is_no_claim_or_no_end),
 		cmocka_unit_test(only_a_present_page_is_rearmed),
+		cmocka_unit_test(adopt_takes_absent_pages_and_no_others),
 		cmocka_unit_test(recover_voids_claims_and_nothing_else),
 		cmocka_unit_test(find_agrees_with_looking_at_each_page),
 		cmocka_unit_test(find_stops_where_the_table_does),

@@ -12,8 +12,15 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* May this page come with the touched one? It must come the same way. */
+static bool is_alike(const struct fl_pager *pager, uint64_t page, bool adopted)
+{
+	return fl_table_state(pager->parts.table, page) == FL_ABSENT &&
+	       (adopted ? fl_pageset_has(pager->adopt.ready, page) : !fl_adopt_has(pager, page));
+}
+
 /* Pages before the touched one that may come with it: absent, in its region, in its window. */
-static uint64_t around_before(struct fl_pager *pager, const struct fl_place *place)
+static uint64_t around_before(struct fl_pager *pager, const struct fl_place *place, bool adopted)
 {
 	uint64_t window = pager->options.around_bytes / place->region->page_size;
 	uint64_t limit =
@@ -23,12 +30,12 @@ static uint64_t around_before(struct fl_pager *pager, const struct fl_place *pla
 
 	if (window <= 1)
 		return 0;
-	while (n < limit && fl_table_state(pager->parts.table, place->page - n - 1) == FL_ABSENT)
+	while (n < limit && is_alike(pager, place->page - n - 1, adopted))
 		n++;
 	return n;
 }
 
-static uint64_t around_after(struct fl_pager *pager, const struct fl_place *place)
+static uint64_t around_after(struct fl_pager *pager, const struct fl_place *place, bool adopted)
 {
 	uint64_t page_size = place->region->page_size;
 	uint64_t window = pager->options.around_bytes / page_size;
@@ -38,7 +45,7 @@ static uint64_t around_after(struct fl_pager *pager, const struct fl_place *plac
 		return 0;
 	limit = window - place->offset % pager->options.around_bytes / page_size - 1;
 	limit = min_u64(limit, place->pages_left - 1);
-	while (n < limit && fl_table_state(pager->parts.table, place->page + n + 1) == FL_ABSENT)
+	while (n < limit && is_alike(pager, place->page + n + 1, adopted))
 		n++;
 	return n;
 }
@@ -63,12 +70,24 @@ static uint64_t data_before(struct fl_pager *pager, const struct fl_place *place
 	return (place->offset - start) / page_size;
 }
 
+static void claim_neighbours(struct fl_fetch *fetch, uint64_t page, uint64_t before, uint64_t after)
+{
+	fetch->page = page - before;
+	fetch->pages = before + 1 + after;
+	for (uint64_t i = 0; i < fetch->pages; i++) {
+		if (fetch->page + i != page)
+			(void)fl_table_claim(fetch->pager->parts.table, fetch->page + i,
+					     FL_WAITER_NONE);
+	}
+}
+
 /* Claims the neighbours that come along. The run of an image that is alike is not left: a hole must
  * not make data of itself, nor the other way round. */
 static void claim_around(struct fl_fetch *fetch, const struct fl_place *place)
 {
 	struct fl_pager *pager = fetch->pager;
-	uint64_t before = around_before(pager, place), after = around_after(pager, place);
+	uint64_t before = around_before(pager, place, false);
+	uint64_t after = around_after(pager, place, false);
 	uint64_t page_size = place->region->page_size;
 	struct fl_extent extent;
 
@@ -77,12 +96,12 @@ static void claim_around(struct fl_fetch *fetch, const struct fl_place *place)
 	before = fetch->zeros ? 0 : data_before(pager, place, before);
 	if (extent.len_bytes / page_size < after + 1)
 		after = extent.len_bytes / page_size ? extent.len_bytes / page_size - 1 : 0;
-	fetch->page = place->page - before;
-	fetch->pages = before + 1 + after;
-	for (uint64_t i = 0; i < fetch->pages; i++) {
-		if (fetch->page + i != place->page)
-			(void)fl_table_claim(pager->parts.table, fetch->page + i, FL_WAITER_NONE);
-	}
+	claim_neighbours(fetch, place->page, before, after);
+}
+
+static bool is_ready(const struct fl_pager *pager, uint64_t page)
+{
+	return pager->adopt.ready && fl_pageset_has(pager->adopt.ready, page);
 }
 
 static void demand(struct fl_pager *pager, const struct fl_place *place, enum fl_claim claim,
@@ -93,11 +112,17 @@ static void demand(struct fl_pager *pager, const struct fl_place *place, enum fl
 	fl_fetch_begin(fetch, place->page, claim);
 	fetch->demand = place->page;
 	fetch->since_ns = now_ns;
-	if (claim == FL_CLAIM_ZERO)
+	if (claim == FL_CLAIM_ZERO) {
 		fetch->zeros = true;
-	else
+	} else if (is_ready(pager, place->page)) {
+		fetch->adopted = fetch->placed = true;
+		claim_neighbours(fetch, place->page, around_before(pager, place, true),
+				 around_after(pager, place, true));
+	} else {
 		claim_around(fetch, place);
-	if (fetch->zeros || fl_fetch_read_now(fetch))
+		fl_fill_near(pager, place);
+	}
+	if (fetch->zeros || fetch->adopted || fl_fetch_read_now(fetch))
 		fl_fetch_ready(fetch);
 	else
 		fl_fetch_submit(fetch);
@@ -189,6 +214,10 @@ static void touch(struct fl_pager *pager, const struct fl_event *event,
 	struct fl_fetch *fetch;
 	enum fl_claim claim;
 
+	if (fl_release_has(pager, place->page)) {
+		duplicate(pager, place); /* it was reported before its range was let go */
+		return;
+	}
 	if (is_stale(pager, event, place)) {
 		no_second_mapping(pager, place);
 		return;
@@ -197,6 +226,7 @@ static void touch(struct fl_pager *pager, const struct fl_event *event,
 		missed(pager, place);
 		return;
 	}
+	fl_adopt_touch(pager, place->page);
 	claim = fl_table_claim(pager->parts.table, place->page, pager->parts.trap->ops->waiter);
 	record(pager, place);
 	switch (claim) {
@@ -318,9 +348,27 @@ static void removed_of(struct fl_pager *pager, const struct fl_region *region, u
 	}
 }
 
+/* What a device still writes must not come after the zeros that are right from here on. */
+static void quiesce(struct fl_pager *pager, uint64_t addr, uint64_t end)
+{
+	for (unsigned int i = 0; i < pager->fetch_count; i++) {
+		struct fl_fetch *fetch = &pager->fetches[i];
+		struct fl_place place;
+
+		if (!fetch->busy || !fetch->reading || !fetch->pieces ||
+		    fl_layout_by_page(pager->parts.layout, fetch->page, &place) < 0 ||
+		    place.addr >= end || addr >= place.addr + fetch->read.len_bytes)
+			continue;
+		fl_queue_quiesce(pager->queue, &fetch->read);
+	}
+}
+
 static void removed(struct fl_pager *pager, uint64_t addr, uint64_t len_bytes)
 {
 	uint64_t end = addr + len_bytes;
+
+	if (pager->parts.source->ops->flags & FL_SOURCE_DIRECT)
+		quiesce(pager, addr, end);
 
 	for (size_t i = 0; i < fl_layout_count(pager->parts.layout); i++) {
 		const struct fl_region *region = fl_layout_region(pager->parts.layout, i);

@@ -10,15 +10,34 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-static uint64_t largest_page(const struct fl_layout *layout)
+/* How the pool is divided up. */
+struct shape {
+	uint64_t largest, smallest; /* page sizes */
+	uint64_t demand_len, fill_len;
+	unsigned int fill_slots;
+};
+
+static struct shape shape_of(const struct fl_pager *pager)
 {
-	uint64_t largest = 0;
+	const struct fl_layout *layout = pager->parts.layout;
+	struct shape shape = {.smallest = UINT64_MAX};
 
 	for (size_t i = 0; i < fl_layout_count(layout); i++) {
-		if (fl_layout_region(layout, i)->page_size > largest)
-			largest = fl_layout_region(layout, i)->page_size;
+		uint64_t size = fl_layout_region(layout, i)->page_size;
+
+		shape.largest = size > shape.largest ? size : shape.largest;
+		shape.smallest = size < shape.smallest ? size : shape.smallest;
 	}
-	return largest;
+	shape.demand_len = pager->options.around_bytes;
+	if (shape.demand_len < shape.largest)
+		shape.demand_len = shape.largest;
+	shape.fill_len = pager->fill_bytes;
+	if (shape.fill_len < shape.largest)
+		shape.fill_len = shape.largest;
+	shape.fill_slots = (unsigned int)(pager->options.window_bytes / pager->fill_bytes);
+	if (shape.largest > FL_AROUND_MAX)
+		shape.fill_slots = 1;
+	return shape;
 }
 
 static void push_free(struct fl_fetch *fetch)
@@ -31,33 +50,62 @@ static void push_free(struct fl_fetch *fetch)
 	*list = fetch;
 }
 
+static uint64_t unit_words(uint64_t len)
+{
+	return (len / UNIT_BYTES + 63) / 64;
+}
+
+/* Each fetch gets its share of what is had for all of them; the one of adopt needs no buffer. */
+static void share_out(struct fl_pager *pager, const struct shape *shape)
+{
+	struct fl_fetch_page *each = pager->each;
+	uint64_t *units = pager->units;
+	char *buf = pager->arena;
+
+	for (unsigned int i = 0; i < pager->fetch_count; i++) {
+		struct fl_fetch *fetch = &pager->fetches[i];
+		uint64_t len = i < pager->demand_slots ? shape->demand_len : shape->fill_len;
+
+		*fetch = (struct fl_fetch){.pager = pager,
+					   .fill = i >= pager->demand_slots,
+					   .buf = buf,
+					   .each = each,
+					   .units = units};
+		buf += len;
+		each += len / shape->smallest;
+		units += pager->units ? unit_words(len) : 0;
+	}
+	pager->adopt.fetch = &pager->fetches[pager->fetch_count - 1];
+	pager->adopt.fetch->buf = NULL;
+	for (unsigned int i = pager->fetch_count - 1; i-- > 0;)
+		push_free(&pager->fetches[i]);
+}
+
 int fl_fetch_pool_new(struct fl_pager *pager)
 {
-	uint64_t page = largest_page(pager->parts.layout);
-	uint64_t around = pager->options.around_bytes;
-	uint64_t demand_len = page > around ? page : around;
-	uint64_t fill_len = page > FILL_BYTES ? page : FILL_BYTES;
-	unsigned int fill_slots = page > FL_AROUND_MAX ? 1 : FILL_SLOTS;
-	char *buf;
+	struct shape shape;
 
-	pager->demand_slots = page > FL_AROUND_MAX ? 2 : DEMAND_SLOTS;
-	pager->fetch_count = pager->demand_slots + fill_slots;
+	pager->fill_bytes = FILL_BYTES;
+	if (pager->fill_bytes > pager->options.window_bytes)
+		pager->fill_bytes = pager->options.window_bytes / UNIT_BYTES * UNIT_BYTES;
+	pager->pieces = pager->parts.source->ops->flags & FL_SOURCE_PIECES;
+	shape = shape_of(pager);
+	pager->demand_slots = shape.largest > FL_AROUND_MAX ? 2 : DEMAND_SLOTS;
+	pager->fetch_count = pager->demand_slots + shape.fill_slots + 1;
 	pager->fetches = calloc(pager->fetch_count, sizeof(*pager->fetches));
-	pager->arena_len = demand_len * pager->demand_slots + fill_len * fill_slots;
+	pager->arena_len =
+		shape.demand_len * pager->demand_slots + shape.fill_len * shape.fill_slots;
 	pager->arena = mmap(NULL, pager->arena_len, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!pager->fetches || pager->arena == MAP_FAILED)
+	pager->each = calloc(pager->arena_len / shape.smallest + ADOPT_PAGES, sizeof(*pager->each));
+	if (pager->pieces)
+		pager->units = calloc(unit_words(shape.demand_len) * pager->demand_slots +
+					      unit_words(shape.fill_len) * (shape.fill_slots + 1),
+				      sizeof(*pager->units));
+	if (!pager->fetches || pager->arena == MAP_FAILED || !pager->each ||
+	    (pager->pieces && !pager->units))
 		return -ENOMEM;
-	buf = pager->arena + pager->arena_len;
-	for (unsigned int i = pager->fetch_count; i-- > 0;) {
-		struct fl_fetch *fetch = &pager->fetches[i];
-
-		fetch->pager = pager;
-		fetch->fill = i >= pager->demand_slots;
-		buf -= fetch->fill ? fill_len : demand_len;
-		fetch->buf = buf;
-		push_free(fetch);
-	}
+	share_out(pager, &shape);
 	return 0;
 }
 
@@ -70,6 +118,8 @@ void fl_fetch_pool_free(struct fl_pager *pager)
 	if (pager->arena && pager->arena != MAP_FAILED)
 		(void)munmap(pager->arena, pager->arena_len);
 	free(pager->fetches);
+	free(pager->each);
+	free(pager->units);
 }
 
 void fl_fetch_pool_trim(struct fl_pager *pager)
@@ -93,7 +143,7 @@ struct fl_fetch *fl_fetch_of(struct fl_pager *pager, uint64_t page)
 		struct fl_fetch *fetch = &pager->fetches[i];
 
 		if (fetch->busy && page >= fetch->page + fetch->done &&
-		    page < fetch->page + fetch->pages)
+		    page < fetch->page + fetch->pages && fl_fetch_owns(fetch, page))
 			return fetch;
 	}
 	return NULL;
@@ -107,17 +157,46 @@ void fl_fetch_begin(struct fl_fetch *fetch, uint64_t page, enum fl_claim claim)
 	fetch->placed = false;
 	fetch->poison = false;
 	fetch->replay = false;
+	fetch->adopted = false;
+	fetch->pieces = false;
 	fetch->claim = claim;
 	fetch->kind = claim == FL_CLAIM_ZERO ? FL_FAULT_ZERO : FL_FAULT_HIT;
 	fetch->page = page;
 	fetch->pages = 1;
 	fetch->done = 0;
 	fetch->demand = NO_PAGE;
+	fetch->since_ns = 0;
 	fetch->joined = 0;
 	fetch->tries = 0;
 	fetch->starved = 0;
 	fetch->due_ns = 0;
 	fetch->from = fetch->buf;
+}
+
+uint64_t fl_fetch_waited(struct fl_fetch *fetch)
+{
+	if (fetch->demand != NO_PAGE && fl_fetch_owns(fetch, fetch->demand))
+		return fetch->demand;
+	for (uint64_t i = fetch->done; fetch->joined && i < fetch->pages; i++) {
+		if (fetch->each[i].joined && fl_fetch_owns(fetch, fetch->page + i))
+			return fetch->page + i;
+	}
+	return NO_PAGE;
+}
+
+/* What is noted of each page goes along with it. Who waited for the others is not counted. */
+static void keep_only(struct fl_fetch *fetch, uint64_t page, uint64_t pages)
+{
+	uint64_t kept = 0;
+
+	memmove(fetch->each, fl_fetch_page(fetch, page), pages * sizeof(*fetch->each));
+	memset(fetch->each + pages, 0, (fetch->pages - pages) * sizeof(*fetch->each));
+	for (uint64_t i = 0; i < pages; i++)
+		kept += fetch->each[i].joined;
+	fetch->joined = kept;
+	fetch->page = page;
+	fetch->pages = pages;
+	fetch->done = 0;
 }
 
 void fl_fetch_cut_down(struct fl_fetch *fetch, uint64_t page, uint64_t pages)
@@ -137,9 +216,7 @@ void fl_fetch_cut_down(struct fl_fetch *fetch, uint64_t page, uint64_t pages)
 			continue;
 		fl_pager_wake(pager, place.addr, place.region->page_size);
 	}
-	fetch->page = page;
-	fetch->pages = pages;
-	fetch->done = 0;
+	keep_only(fetch, page, pages);
 }
 
 void fl_fetch_give_up(struct fl_fetch *fetch)
@@ -151,7 +228,11 @@ void fl_fetch_give_up(struct fl_fetch *fetch)
 void fl_fetch_free(struct fl_fetch *fetch)
 {
 	fetch->busy = false;
-	push_free(fetch);
+	if (fetch->joined) /* for pages that were given back */
+		memset(fetch->each, 0, fetch->pages * sizeof(*fetch->each));
+	fetch->joined = 0;
+	if (fetch != fetch->pager->adopt.fetch)
+		push_free(fetch);
 }
 
 static bool try_read(struct fl_fetch *fetch, uint64_t page, uint64_t pages)
@@ -199,19 +280,35 @@ static void fill_failed(struct fl_fetch *fetch)
 	fl_fetch_submit(fetch);
 }
 
+/* A read of which a part has come failed. That part stays, what nobody waits for comes again. */
+static void rest_failed(struct fl_fetch *fetch)
+{
+	struct fl_pager *pager = fetch->pager;
+
+	fl_fill_again(pager, fetch->page + fetch->done);
+	fl_fetch_give_up(fetch);
+	fl_fetch_free(fetch);
+}
+
 /* A read failed for good. The page that is waited for is tried alone, since a neighbour may be what
  * cannot be read; then it is poisoned. */
 static void read_failed(struct fl_fetch *fetch)
 {
 	struct fl_pager *pager = fetch->pager;
+	bool partly = fl_pieces_drop_rest(fetch);
+	uint64_t waited;
 
 	fl_count(&pager->count.errors, 1);
-	if (fetch->demand == NO_PAGE) {
+	if (fetch->listed)
+		return; /* what has come is still to be installed */
+	waited = fl_fetch_waited(fetch);
+	if (waited != fetch->demand)
+		fetch->since_ns = 0;
+	fetch->demand = waited;
+	if (waited == NO_PAGE && fetch->fill && !partly) {
 		fill_failed(fetch);
-	} else if (!fl_table_owns(pager->parts.table, fetch->demand, fetch->claim)) {
-		fl_fill_again(pager, fetch->page);
-		fl_fetch_give_up(fetch);
-		fl_fetch_free(fetch);
+	} else if (waited == NO_PAGE) {
+		rest_failed(fetch);
 	} else if (fetch->pages > 1) {
 		fl_fill_again(pager, fetch->page);
 		fl_fetch_cut_down(fetch, fetch->demand, 1);
@@ -226,15 +323,20 @@ static void read_done(struct fl_read *read)
 {
 	struct fl_fetch *fetch = read->ctx;
 
+	fetch->reading = false;
 	fetch->pager->reading--;
 	if (!fetch->fill)
 		fetch->pager->reading_demand--;
+	if (fetch->pieces && !read->result && !fl_pieces_all(fetch))
+		read->result = -EPROTO; /* it says that all is there, and did not bring it */
 	if (read->result < 0) {
 		read_failed(fetch);
 		return;
 	}
-	if (fetch->demand == NO_PAGE)
+	if (fetch->fill)
 		fetch->pager->fill.failures = 0;
+	if (fetch->listed)
+		return;
 	fl_fetch_ready(fetch);
 }
 
@@ -259,12 +361,15 @@ void fl_fetch_submit(struct fl_fetch *fetch)
 		.done = read_done,
 		.ctx = fetch,
 	};
+	if (pager->pieces)
+		fl_pieces_begin(fetch);
 	err = fl_queue_submit(pager->queue, &fetch->read);
 	if (err < 0) { /* the queue has room for all fetches, so this is a source that broke */
 		fetch->read.result = err;
 		read_failed(fetch);
 		return;
 	}
+	fetch->reading = true;
 	pager->reading++;
 	if (!fetch->fill)
 		pager->reading_demand++;
@@ -273,6 +378,7 @@ void fl_fetch_submit(struct fl_fetch *fetch)
 static void append(struct fl_fetch_list *list, struct fl_fetch *fetch)
 {
 	fetch->next = NULL;
+	fetch->listed = true;
 	*list->tail = fetch;
 	list->tail = &fetch->next;
 }
@@ -287,14 +393,22 @@ static struct fl_fetch *take_all(struct fl_fetch_list *list)
 	return head;
 }
 
-static void serve_one(struct fl_fetch *fetch)
+void fl_fetch_serve_one(struct fl_fetch *fetch)
 {
 	struct fl_pager *pager = fetch->pager;
 
-	if (fl_fetch_install(fetch, UINT64_MAX) == FL_PROGRESS_DONE)
+	fetch->listed = false;
+	switch (fl_fetch_install(fetch, UINT64_MAX)) {
+	case FL_PROGRESS_DONE:
 		fl_fetch_free(fetch);
-	else
+		break;
+	case FL_PROGRESS_READING:
+		break;
+	case FL_PROGRESS_MORE:
+	case FL_PROGRESS_LATER:
 		append(&pager->ready_demand, fetch);
+		break;
+	}
 }
 
 void fl_fetch_ready(struct fl_fetch *fetch)
@@ -303,10 +417,10 @@ void fl_fetch_ready(struct fl_fetch *fetch)
 
 	if (fetch->zeros && fetch->kind == FL_FAULT_HIT)
 		fetch->kind = FL_FAULT_ZERO;
-	if (fetch->demand == NO_PAGE)
+	if (fetch->demand == NO_PAGE && !fetch->pieces)
 		append(&pager->ready_fill, fetch);
 	else
-		serve_one(fetch);
+		fl_fetch_serve_one(fetch);
 }
 
 void fl_fetch_serve(struct fl_pager *pager)
@@ -319,7 +433,7 @@ void fl_fetch_serve(struct fl_pager *pager)
 		if (fetch->due_ns > now_ns || pager->failed)
 			append(&pager->ready_demand, fetch);
 		else
-			serve_one(fetch);
+			fl_fetch_serve_one(fetch);
 	}
 }
 
@@ -345,17 +459,35 @@ static bool unlink_ready(struct fl_fetch_list *list, struct fl_fetch *fetch)
 	return found;
 }
 
+/* Only what was not asked for by a fault can be hurried, and what has come need not be. */
+static void hurry(struct fl_fetch *fetch, uint64_t page)
+{
+	struct fl_pager *pager = fetch->pager;
+	struct fl_place place;
+
+	if (!(fetch->read.flags & FL_READ_FILL) ||
+	    fl_layout_by_page(pager->parts.layout, page, &place) < 0 ||
+	    (fetch->pieces && fl_pieces_has(fetch, page, place.region->page_size)))
+		return;
+	fl_queue_hurry(pager->queue, &fetch->read, place.offset, place.region->page_size);
+}
+
 void fl_fetch_join(struct fl_fetch *fetch, uint64_t page, uint64_t now_ns)
 {
 	struct fl_pager *pager = fetch->pager;
+	struct fl_fetch_page *each = fl_fetch_page(fetch, page);
+	bool first = !each->joined++;
 
-	if (!fetch->joined++)
-		fetch->joined_ns = now_ns;
-	if (fetch->demand != NO_PAGE)
+	fetch->joined++;
+	if (first)
+		each->joined_ns = now_ns;
+	if (first && fetch->reading)
+		hurry(fetch, page);
+	if (fetch->demand != NO_PAGE || fetch->pieces)
 		return;
 	/* It was read, and is being installed step by step: now all of it at once. */
 	fetch->demand = page;
 	fetch->since_ns = 0;
 	if (unlink_ready(&pager->ready_fill, fetch))
-		serve_one(fetch);
+		fl_fetch_serve_one(fetch);
 }

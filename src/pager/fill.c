@@ -2,10 +2,17 @@
 #include "pager/pager.h"
 #include "pager/wset.h"
 
+#include <string.h>
+
 #include "util/clock.h"
 
 /* How many pages of the plan are looked at before faults are again. */
 #define PLAN_STEP 4096u
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
 
 /* Asked for once more, it tries again what could not be read. */
 void fl_fill_start(struct fl_pager *pager)
@@ -21,6 +28,39 @@ void fl_fill_again(struct fl_pager *pager, uint64_t page)
 	if (page < pager->fill.cursor)
 		pager->fill.cursor = page;
 	pager->fill.replay_again = true;
+	if (page < pager->adopt.cursor) {
+		pager->adopt.cursor = page;
+		pager->adopt.on = true;
+	}
+}
+
+void fl_fill_near(struct fl_pager *pager, const struct fl_place *place)
+{
+	struct fl_fill *fill = &pager->fill;
+	uint64_t pages = NEAR_BYTES / place->region->page_size;
+
+	if (!(pager->options.flags & FL_PAGER_NEAR) || !fill->on)
+		return;
+	memmove(&fill->near[1], &fill->near[0], sizeof(fill->near) - sizeof(fill->near[0]));
+	fill->near[0].at = place->page + 1;
+	fill->near[0].end =
+		place->page + (pages < place->pages_left ? pages + 1 : place->pages_left);
+}
+
+/* The next absent page near one of the last faults; 0 when there is none. Every other read goes to
+ * the rest, which must come to an end however many faults there are. */
+static uint64_t near_run(struct fl_pager *pager, uint64_t *page)
+{
+	struct fl_fill *fill = &pager->fill;
+
+	for (unsigned int i = 0; !fill->near_last && i < NEAR_FAULTS; i++) {
+		*page = fl_table_find(pager->parts.table, FL_ABSENT, fill->near[i].at,
+				      fill->near[i].end);
+		fill->near[i].at = *page;
+		if (*page < fill->near[i].end)
+			return fill->near[i].end - *page;
+	}
+	return 0;
 }
 
 /* The page that comes next in the plan of the working set, if the guest has it at all. */
@@ -103,43 +143,42 @@ static void claim_run(struct fl_fetch *fetch, uint64_t page, uint64_t count, uin
 	extent.len_bytes = extent.len_bytes ? extent.len_bytes : 1;
 	limit = limit < extent.len_bytes ? limit : extent.len_bytes;
 	while (fetch->pages < limit &&
-	       fl_table_state(pager->parts.table, page + fetch->pages) == FL_ABSENT) {
+	       fl_table_state(pager->parts.table, page + fetch->pages) == FL_ABSENT &&
+	       !fl_adopt_has(pager, page + fetch->pages)) {
 		(void)fl_table_claim(pager->parts.table, page + fetch->pages, FL_WAITER_NONE);
 		fetch->pages++;
 	}
 }
 
 /* Goes on behind what is taken on, before it is read: that may fail, and set the cursor back. */
-static void take_on(struct fl_fill *fill, uint64_t pages, bool replay)
+static void take_on(uint64_t *at, uint64_t pages)
 {
-	if (replay)
-		fill->run_at += pages;
-	else
-		fill->cursor += pages;
+	if (at)
+		*at += pages;
 }
 
 /* Starts to fetch a run, as much of it as makes one read: what the source has at hand is installed
- * by this step already; a read that takes time is made long. */
-static void fetch_run(struct fl_pager *pager, uint64_t page, uint64_t count, bool replay)
+ * by this step already; a read that takes time is made long. at: what goes on behind it. */
+static void fetch_run(struct fl_pager *pager, uint64_t page, uint64_t count, uint64_t *at)
 {
 	struct fl_fetch *fetch = fl_fetch_get(pager, false);
 
 	fl_fetch_begin(fetch, page, FL_CLAIM_FETCH);
 	fetch->pages = 0;
-	fetch->replay = replay;
-	claim_run(fetch, page, count, STEP_BYTES);
+	fetch->replay = at == &pager->fill.run_at;
+	claim_run(fetch, page, count, min_u64(STEP_BYTES, pager->fill_bytes));
 	if (!fetch->pages) {
 		fl_fetch_free(fetch);
-		take_on(&pager->fill, 1, replay);
+		take_on(at, 1);
 		return;
 	}
 	if (fetch->zeros || fl_fetch_read_now(fetch)) {
-		take_on(&pager->fill, fetch->pages, replay);
+		take_on(at, fetch->pages);
 		fl_fetch_ready(fetch);
 		return;
 	}
-	claim_run(fetch, page, count, FILL_BYTES);
-	take_on(&pager->fill, fetch->pages, replay);
+	claim_run(fetch, page, count, pager->fill_bytes);
+	take_on(at, fetch->pages);
 	fl_fetch_submit(fetch);
 }
 
@@ -151,47 +190,69 @@ static bool plan_left(const struct fl_pager *pager)
 		pager->fill.replay_next < fl_wset_planned_count(pager->options.replay));
 }
 
-static bool start_one(struct fl_pager *pager)
+/* The run to begin with, in pages, and what is to go on behind it; 0 when there is none. */
+static uint64_t next_run(struct fl_pager *pager, uint64_t *page, uint64_t **at)
 {
 	struct fl_fill *fill = &pager->fill;
-	uint64_t page, count = replay_run(pager, &page);
+	uint64_t count = replay_run(pager, page);
 
-	if (count) {
-		fetch_run(pager, page, count, true);
-		return true;
-	}
-	if (plan_left(pager))
-		return true;
-	if (!fill->on || fill->cursor == pager->pages)
-		return false;
+	*at = &fill->run_at;
+	if (count || plan_left(pager) || !fill->on)
+		return count;
+	*at = NULL; /* what is near finds its place by what is absent */
+	count = near_run(pager, page);
+	fill->near_last = count;
+	if (count)
+		return count;
+	*at = &fill->cursor;
 	fill->cursor = fl_table_find(pager->parts.table, FL_ABSENT, fill->cursor, pager->pages);
-	if (fill->cursor == pager->pages)
-		return false;
-	fetch_run(pager, fill->cursor, UINT64_MAX, false);
+	*page = fill->cursor;
+	return pager->pages - fill->cursor;
+}
+
+static bool start_one(struct fl_pager *pager)
+{
+	uint64_t page, *at, count = next_run(pager, &page, &at);
+
+	if (!count)
+		return plan_left(pager);
+	fetch_run(pager, page, count, at);
 	return true;
 }
 
 static bool install_one(struct fl_pager *pager)
 {
 	struct fl_fetch *fetch = pager->ready_fill.head;
+	uint64_t budget = STEP_BYTES;
 
 	if (fetch->due_ns && fetch->due_ns > fl_clock_ns())
 		return false;
-	if (fl_fetch_install(fetch, STEP_BYTES) != FL_PROGRESS_DONE)
+	if (fetch->adopted)
+		budget = UINT64_MAX;
+	if (fl_fetch_install(fetch, budget) != FL_PROGRESS_DONE)
 		return !fetch->due_ns;
 	pager->ready_fill.head = fetch->next;
 	if (!pager->ready_fill.head)
 		pager->ready_fill.tail = &pager->ready_fill.head;
+	fetch->listed = false;
 	fl_fetch_free(fetch);
 	return true;
+}
+
+/* While a fault waits for the device, filling keeps only one read in its way. A source that hands
+ * out pieces has a way of its own for faults. */
+static bool is_in_the_way(const struct fl_pager *pager)
+{
+	return !pager->pieces && pager->reading_demand && pager->reading > pager->reading_demand;
 }
 
 bool fl_fill_step(struct fl_pager *pager)
 {
 	if (pager->ready_fill.head)
 		return install_one(pager);
-	/* While a fault waits for the device, filling keeps only one read in its way. */
-	if (!pager->free_fill || (pager->reading_demand && pager->reading > pager->reading_demand))
+	if (pager->adopt.on && fl_adopt_step(pager))
+		return true;
+	if (!pager->free_fill || is_in_the_way(pager))
 		return false;
 	if (!start_one(pager))
 		return false;

@@ -55,6 +55,10 @@ static void open_image(struct guest *guest)
 	struct fl_error err;
 	char path[64];
 
+	guest->image = -1;
+	guest->source = guest->config.source;
+	if (guest->source)
+		return;
 	guest->image = guest->config.disk ? disk_image(guest->len)
 					  : test_image(guest->len, GUEST_SEED);
 	if (guest->config.hole_len)
@@ -83,7 +87,8 @@ static void map_memory(struct guest *guest)
 		assert_ptr_not_equal(guest->mem, MAP_FAILED);
 		return;
 	}
-	guest->memfd = memfd_create("guest", MFD_CLOEXEC);
+	guest->memfd = memfd_create(
+		"guest", MFD_CLOEXEC | (guest->config.kind == GUEST_HUGE_MEMFD ? MFD_HUGETLB : 0));
 	assert_true(guest->memfd >= 0);
 	assert_int_equal(ftruncate(guest->memfd, (off_t)guest->map_len), 0);
 	guest->mem = mmap(NULL, guest->map_len, prot, MAP_SHARED, guest->memfd, 0);
@@ -155,7 +160,9 @@ static void open_uffd(struct guest *guest)
 
 	if (guest->alias) {
 		SKIP_UNLESS(fl_probe_one("uffd.minor-shmem") == 0, "uffd-minor", "no minor faults");
-		features |= UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM;
+		features |= guest->config.kind == GUEST_HUGE_MEMFD
+				    ? UFFD_FEATURE_MINOR_HUGETLBFS | UFFD_FEATURE_MISSING_HUGETLBFS
+				    : UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_SHMEM;
 		modes |= FL_TRAP_MINOR;
 	}
 	if (guest->config.kind == GUEST_HUGETLB)
@@ -186,6 +193,8 @@ void guest_pager(struct guest *guest, uint32_t flags)
 	options->flags = flags;
 	if (guest->config.around)
 		options->around_bytes = guest->config.around;
+	if (guest->config.window)
+		options->window_bytes = guest->config.window;
 	if (guest->config.pagemap)
 		options->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	options->record = guest->config.record;
@@ -198,6 +207,11 @@ void guest_pager(struct guest *guest, uint32_t flags)
 		assert_int_equal(fl_pager_start(guest->pager), 0);
 }
 
+static bool is_huge(enum guest_kind kind)
+{
+	return kind == GUEST_HUGETLB || kind == GUEST_HUGE_MEMFD;
+}
+
 void guest_start(struct guest *guest, const struct guest_config *config)
 {
 	memset(guest, 0, sizeof(*guest));
@@ -206,11 +220,11 @@ void guest_start(struct guest *guest, const struct guest_config *config)
 		guest->config.pages = 256;
 	if (!guest->config.regions)
 		guest->config.regions = 1;
-	guest->page_size = config->kind == GUEST_HUGETLB ? 2u << 20 : 4096;
+	guest->page_size = is_huge(config->kind) ? 2u << 20 : 4096;
 	guest->len = guest->config.pages * guest->page_size;
 	guest->map_len = guest->len +
 			 guest->page_size * (config->tail + guest->config.regions * config->gap);
-	if (config->kind == GUEST_HUGETLB)
+	if (is_huge(config->kind))
 		SKIP_UNLESS(test_lock_hugepages() >= guest->config.pages, "hugetlb",
 			    "too few free 2 MiB pages");
 	map_memory(guest);
@@ -237,7 +251,8 @@ void guest_stop(struct guest *guest)
 		(void)close(guest->memfd);
 	if (guest->config.pagemap)
 		(void)close(guest->options.pagemap_fd);
-	(void)close(guest->image);
+	if (guest->image >= 0)
+		(void)close(guest->image);
 	(void)munmap(guest->mem, guest->map_len);
 	if (guest->alias)
 		(void)munmap(guest->alias, guest->map_len);

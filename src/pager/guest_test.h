@@ -17,10 +17,11 @@
 #define GUEST_SEED 7
 
 enum guest_kind {
-	GUEST_ANON,    /* UFFDIO_COPY into anonymous memory */
-	GUEST_MEMFD,   /* a memfd mapped twice, UFFDIO_CONTINUE */
-	GUEST_HUGETLB, /* UFFDIO_COPY into 2 MiB pages */
-	GUEST_SEGV     /* a memfd mapped twice, SIGSEGV and mprotect */
+	GUEST_ANON,      /* UFFDIO_COPY into anonymous memory */
+	GUEST_MEMFD,     /* a memfd mapped twice, UFFDIO_CONTINUE */
+	GUEST_HUGETLB,   /* UFFDIO_COPY into 2 MiB pages */
+	GUEST_SEGV,      /* a memfd mapped twice, SIGSEGV and mprotect */
+	GUEST_HUGE_MEMFD /* as GUEST_MEMFD, of 2 MiB pages */
 };
 
 struct guest_config {
@@ -40,6 +41,8 @@ struct guest_config {
 	bool fork;                  /* the userfaultfd reports forks */
 	bool stopped;               /* do not start the pager's thread */
 	bool tail;                  /* the last page is armed, but not the guest's */
+	uint32_t window;            /* bytes; 0: the default */
+	struct fl_source *source;   /* instead of an image; the guest's from then on */
 	struct fl_wset *record;
 	const struct fl_wset *replay;
 };

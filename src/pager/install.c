@@ -39,13 +39,19 @@ static enum fl_progress again(struct fl_fetch *fetch)
 	return later(fetch, backoff(fetch->tries - AGAIN_AT_ONCE, AGAIN_FIRST_NS, AGAIN_LAST_NS));
 }
 
-static void count_pages(struct fl_fetch *fetch, uint64_t pages)
+static enum fl_way way_of(const struct fl_fetch *fetch, uint64_t index)
+{
+	return fetch->pieces ? fetch->each[index].way : FL_WAY_UNKNOWN;
+}
+
+static void count_pages(struct fl_fetch *fetch, uint64_t first, uint64_t pages)
 {
 	struct fl_counters *count = &fetch->pager->count;
-	uint64_t first = fetch->page + fetch->done;
 	bool touched = fetch->demand >= first && fetch->demand < first + pages;
 
-	if (fetch->fill) {
+	if (fetch->adopted) {
+		fl_count(&count->adopted, pages);
+	} else if (fetch->fill) {
 		fl_count(&count->fill, pages);
 	} else {
 		fl_count(&count->demand, touched);
@@ -53,38 +59,52 @@ static void count_pages(struct fl_fetch *fetch, uint64_t pages)
 	}
 	if (fetch->replay)
 		fl_count(&count->replay, pages);
-	if (fetch->zeros)
+	if (fetch->zeros || way_of(fetch, first - fetch->page) == FL_WAY_ZEROS)
 		fl_count(&count->zero, pages);
 }
 
-/* The waits that this fetch ended. */
-static void count_faults(struct fl_fetch *fetch)
+/* Who faulted on a page while it was under way. */
+static void count_joined(struct fl_fetch *fetch, struct fl_fetch_page *each, uint64_t now_ns)
 {
-	struct fl_pager *pager = fetch->pager;
-	uint64_t now_ns;
-
-	if (fetch->demand == NO_PAGE)
-		return;
-	now_ns = fl_clock_ns();
-	if (fetch->since_ns)
-		fl_histogram_record(&pager->latency[fetch->kind], now_ns - fetch->since_ns);
-	for (uint64_t i = 0; i < fetch->joined; i++)
-		fl_histogram_record(&pager->latency[FL_FAULT_JOINED], now_ns - fetch->joined_ns);
+	for (; each->joined; each->joined--) {
+		fl_histogram_record(&fetch->pager->latency[FL_FAULT_JOINED],
+				    now_ns - each->joined_ns);
+		fetch->joined--;
+	}
 }
 
-static void settled(struct fl_fetch *fetch, uint64_t pages, enum fl_page_state state)
+/* The waits that ended with these pages. */
+static void count_faults(struct fl_fetch *fetch, uint64_t first, uint64_t pages)
+{
+	bool demanded = fetch->since_ns && fetch->demand >= first && fetch->demand < first + pages;
+	uint64_t now_ns;
+
+	if (!demanded && !fetch->joined)
+		return;
+	now_ns = fl_clock_ns();
+	if (demanded)
+		fl_histogram_record(&fetch->pager->latency[fetch->kind], now_ns - fetch->since_ns);
+	if (demanded)
+		fetch->since_ns = 0;
+	for (uint64_t i = 0; i < pages && fetch->joined; i++)
+		count_joined(fetch, fl_fetch_page(fetch, first + i), now_ns);
+}
+
+static void settled(struct fl_fetch *fetch, uint64_t first, uint64_t pages,
+		    enum fl_page_state state)
 {
 	struct fl_pager *pager = fetch->pager;
 
 	for (uint64_t i = 0; i < pages; i++)
-		(void)fl_table_settle(pager->parts.table, fetch->page + fetch->done + i,
-				      fetch->claim, state, NULL);
+		(void)fl_table_settle(pager->parts.table, first + i, fetch->claim, state, NULL);
 	if (fetch->claim == FL_CLAIM_FETCH)
 		fl_count(&pager->count.left, -pages);
-	fetch->done += pages;
+	if (first == fetch->page + fetch->done)
+		fetch->done += pages;
 	fetch->tries = 0;
 	fetch->starved = 0;
 	fetch->due_ns = 0;
+	count_faults(fetch, first, pages);
 }
 
 static enum fl_progress install_poison(struct fl_fetch *fetch, const struct fl_place *place);
@@ -103,20 +123,33 @@ static bool is_there(struct fl_fetch *fetch, const struct fl_place *place)
 	return fl_install_look(pager->options.pagemap_fd, place->addr) > 0;
 }
 
-void fl_fetch_poison(struct fl_fetch *fetch, const char *why, int code)
+static void log_poison(struct fl_pager *pager, const struct fl_place *place, const char *why,
+		       int code)
 {
-	struct fl_pager *pager = fetch->pager;
 	uint64_t before = atomic_load_explicit(&pager->count.poisoned, memory_order_relaxed);
-	struct fl_place place;
 
-	fetch->poison = true;
 	/* A whole image may be bad: every page is counted, but not every page gets a line. */
 	if (!fl_pager_logs(before))
 		return;
-	(void)fl_layout_by_page(pager->parts.layout, fetch->page, &place);
 	fl_log(&pager->options.log, FL_LOG_ERROR,
 	       "page at offset 0x%" PRIx64 " %s: %s; it is poisoned, as %" PRIu64 " before it",
-	       place.offset, why, strerror(-code), before);
+	       place->offset, why, strerror(-code), before);
+}
+
+void fl_fetch_poison(struct fl_fetch *fetch, const char *why, int code)
+{
+	struct fl_place place;
+
+	fetch->poison = true;
+	(void)fl_layout_by_page(fetch->pager->parts.layout, fetch->page, &place);
+	log_poison(fetch->pager, &place, why, code);
+}
+
+static enum fl_progress poison_one(struct fl_fetch *fetch, const struct fl_place *place,
+				   const char *why)
+{
+	log_poison(fetch->pager, place, why, -ENOMEM);
+	return install_poison(fetch, place);
 }
 
 static enum fl_progress no_memory(struct fl_fetch *fetch, const struct fl_place *place,
@@ -129,8 +162,11 @@ static enum fl_progress no_memory(struct fl_fetch *fetch, const struct fl_place 
 		fl_log(&pager->options.log, FL_LOG_WARNING,
 		       "no memory for the page at offset 0x%" PRIx64 ": %s", place->offset, why);
 	pager->starved = true;
-	if (tries < NO_MEMORY_TRIES)
+	/* What came in pieces may not be had a second time: it is kept as long as nobody waits. */
+	if (tries < NO_MEMORY_TRIES || (fetch->pieces && !fl_fetch_is_waited(fetch, place->page)))
 		return later(fetch, backoff(tries, NO_MEMORY_FIRST_NS, NO_MEMORY_LAST_NS));
+	if (fetch->pieces)
+		return poison_one(fetch, place, why);
 	/* Nobody need wait for the pages beside the one that is waited for. */
 	fl_fill_again(pager, fetch->page + fetch->done);
 	if (fetch->demand == NO_PAGE || fetch->demand < fetch->page + fetch->done) {
@@ -154,7 +190,9 @@ static enum fl_progress only_wake(struct fl_fetch *fetch, const struct fl_place 
 static enum fl_progress already_there(struct fl_fetch *fetch, const struct fl_place *place)
 {
 	fl_count(&fetch->pager->count.duplicates, place->page == fetch->demand);
-	settled(fetch, 1, FL_PRESENT);
+	if (place->page == fetch->demand)
+		fetch->since_ns = 0;
+	settled(fetch, place->page, 1, FL_PRESENT);
 	return only_wake(fetch, place);
 }
 
@@ -172,7 +210,6 @@ static enum fl_progress range_gone(struct fl_fetch *fetch, const struct fl_place
 		       place->offset, place->addr);
 	}
 	(void)fl_pager_removed(pager, place->page);
-	fetch->done++;
 	return only_wake(fetch, place);
 }
 
@@ -181,8 +218,9 @@ static enum fl_progress range_gone(struct fl_fetch *fetch, const struct fl_place
 static bool is_copied(struct fl_fetch *fetch, const struct fl_place *place)
 {
 	uint64_t page_size = place->region->page_size;
+	bool zeros = fetch->zeros || way_of(fetch, place->page - fetch->page) == FL_WAY_ZEROS;
 
-	return !fetch->poison && (!fetch->zeros || page_size > 4096) &&
+	return !fetch->poison && (!zeros || page_size > 4096) &&
 	       !fl_install_place(fetch->pager->parts.install, place->addr, page_size);
 }
 
@@ -222,7 +260,7 @@ static enum fl_progress install_poison(struct fl_fetch *fetch, const struct fl_p
 
 	if (done > 0) {
 		fl_count(&pager->count.poisoned, 1);
-		settled(fetch, 1, FL_POISONED);
+		settled(fetch, place->page, 1, FL_POISONED);
 		return FL_PROGRESS_MORE;
 	}
 	if (done == -ENOMEM || done == -EOPNOTSUPP) {
@@ -234,32 +272,49 @@ static enum fl_progress install_poison(struct fl_fetch *fetch, const struct fl_p
 	return answered(fetch, place, (int)done);
 }
 
-/* The pages from the first unsettled one on that are still claimed, in bytes: those that the guest
- * gave back meanwhile are passed over. 0 when nothing is left. */
-static uint64_t claimed_run(struct fl_fetch *fetch, uint64_t budget_bytes, struct fl_place *place)
+/* Is this page still ours, and there? */
+static bool can_install(struct fl_fetch *fetch, uint64_t page, uint64_t page_size)
 {
-	struct fl_pager *pager = fetch->pager;
-	uint64_t pages = 0, limit, budget;
+	return fl_fetch_owns(fetch, page) &&
+	       (!fetch->pieces || fetch->poison || fl_pieces_has(fetch, page, page_size));
+}
 
-	while (fetch->done < fetch->pages &&
-	       !fl_table_owns(pager->parts.table, fetch->page + fetch->done, fetch->claim)) {
+/* Passes over what is settled, or was given back by the guest meanwhile. */
+static void pass_over(struct fl_fetch *fetch)
+{
+	while (fetch->done < fetch->pages && !fl_fetch_owns(fetch, fetch->page + fetch->done)) {
 		if (fetch->page + fetch->done == fetch->demand)
 			fetch->since_ns = 0; /* its removal ended that wait */
 		fetch->done++;
 	}
-	if (fetch->done == fetch->pages ||
-	    fl_layout_by_page(pager->parts.layout, fetch->page + fetch->done, place) < 0)
+}
+
+/* The next pages that can be installed together, in bytes; 0 when there are none (now). */
+static uint64_t next_run(struct fl_fetch *fetch, uint64_t budget_bytes, struct fl_place *place)
+{
+	struct fl_pager *pager = fetch->pager;
+	uint64_t page_size, limit, budget, pages = 1, i;
+
+	pass_over(fetch);
+	if (fl_layout_by_page(pager->parts.layout, fetch->page, place) < 0)
 		return 0;
-	limit = fetch->pages - fetch->done;
+	page_size = place->region->page_size;
+	for (i = fetch->done; i < fetch->pages; i++) {
+		if (can_install(fetch, fetch->page + i, page_size))
+			break;
+	}
+	if (i >= fetch->pages || fl_layout_by_page(pager->parts.layout, fetch->page + i, place) < 0)
+		return 0;
+	limit = fetch->pages - i;
 	if (limit > place->pages_left)
 		limit = place->pages_left;
-	budget = budget_bytes / place->region->page_size;
+	budget = budget_bytes / page_size;
 	if (limit > budget)
 		limit = budget ? budget : 1;
-	while (pages < limit &&
-	       fl_table_owns(pager->parts.table, place->page + pages, fetch->claim))
+	while (pages < limit && way_of(fetch, i + pages) == way_of(fetch, i) &&
+	       can_install(fetch, place->page + pages, page_size))
 		pages++;
-	return pages * place->region->page_size;
+	return pages * page_size;
 }
 
 /* UFFDIO_ZEROPAGE takes the mark of write-protection, where no page is, for a page: the thread
@@ -281,33 +336,36 @@ static int64_t install_zeros(struct fl_fetch *fetch, const struct fl_place *plac
 static int64_t install_run(struct fl_fetch *fetch, const struct fl_place *place, uint64_t len)
 {
 	struct fl_install *install = fetch->pager->parts.install;
+	enum fl_way way;
 
 	if (place->addr == FL_NOWHERE)
 		return -ENOENT;
-	if (fetch->zeros)
+	way = way_of(fetch, place->page - fetch->page);
+	if (fetch->zeros || way == FL_WAY_ZEROS)
 		return install_zeros(fetch, place, len);
-	if (fetch->placed)
+	if (fetch->placed || way == FL_WAY_PLACE)
 		return fl_install_map(install, place->addr, len, 0);
 	return fl_install_copy(install, place->addr,
-			       fetch->from + fetch->done * place->region->page_size, len, 0);
+			       fetch->from + (place->page - fetch->page) * place->region->page_size,
+			       len, 0);
 }
 
 static enum fl_progress install_next(struct fl_fetch *fetch, uint64_t *budget_bytes)
 {
 	struct fl_place place;
-	uint64_t len = claimed_run(fetch, *budget_bytes, &place);
+	uint64_t len = next_run(fetch, *budget_bytes, &place);
 	int64_t done;
 
 	if (!len)
-		return FL_PROGRESS_DONE;
+		return fetch->reading ? FL_PROGRESS_READING : FL_PROGRESS_DONE;
 	if (fetch->poison)
 		return install_poison(fetch, &place);
 	done = install_run(fetch, &place, len);
 	if (done <= 0)
 		return answered(fetch, &place, (int)done);
 	fetch->pager->starved = false;
-	count_pages(fetch, (uint64_t)done / place.region->page_size);
-	settled(fetch, (uint64_t)done / place.region->page_size, FL_PRESENT);
+	count_pages(fetch, place.page, (uint64_t)done / place.region->page_size);
+	settled(fetch, place.page, (uint64_t)done / place.region->page_size, FL_PRESENT);
 	*budget_bytes -= (uint64_t)done < *budget_bytes ? (uint64_t)done : *budget_bytes;
 	return FL_PROGRESS_MORE;
 }
@@ -321,6 +379,5 @@ enum fl_progress fl_fetch_install(struct fl_fetch *fetch, uint64_t budget_bytes)
 	while (progress == FL_PROGRESS_MORE && budget_bytes && fetch->done < fetch->pages);
 	if (fetch->done < fetch->pages)
 		return progress;
-	count_faults(fetch);
-	return FL_PROGRESS_DONE;
+	return fetch->reading ? FL_PROGRESS_READING : FL_PROGRESS_DONE;
 }

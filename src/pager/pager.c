@@ -19,12 +19,14 @@
 #include "util/thread.h"
 
 #define STACK_BYTES (256u * 1024)
+#define WINDOW_MIN  (128u * 1024)
 
 void fl_pager_options_init(struct fl_pager_options *options)
 {
 	*options = (struct fl_pager_options){
 		.size = sizeof(*options),
 		.around_bytes = FL_AROUND_DEFAULT,
+		.window_bytes = FL_WINDOW_DEFAULT,
 		.pagemap_fd = -1,
 	};
 }
@@ -107,6 +109,9 @@ static int check_options(const struct fl_pager_parts *parts, const struct fl_pag
 		return fl_error_set(err, -EINVAL,
 				    "%u bytes around a fault: not a power of two up to %u", around,
 				    FL_AROUND_MAX);
+	if (options->window_bytes < WINDOW_MIN || options->window_bytes > FL_WINDOW_MAX)
+		return fl_error_set(err, -EINVAL, "a window of %u bytes: not from %u to %u",
+				    options->window_bytes, WINDOW_MIN, FL_WINDOW_MAX);
 	if (fl_source_length(parts->source) < fl_layout_image_len(parts->layout))
 		return fl_error_set(
 			err, -EINVAL,
@@ -143,6 +148,8 @@ static int set_up(struct fl_pager *pager, struct fl_error *err)
 {
 	int code = fl_fetch_pool_new(pager);
 
+	if (!code)
+		code = fl_pageset_new(&pager->released, pager->pages);
 	if (code < 0)
 		return fl_error_set(err, code, "no memory for %zu bytes of buffers",
 				    pager->arena_len);
@@ -200,6 +207,7 @@ void fl_pager_close(struct fl_pager *pager)
 	fl_pager_stop(pager);
 	fl_queue_close(pager->queue); /* before the buffers that it may still write to */
 	fl_fetch_pool_free(pager);
+	fl_pageset_free(pager->released);
 	fl_pager_wake_missed(pager);
 	fl_fd_close(&pager->timer_fd);
 	fl_fd_close(&pager->kick_fd);
@@ -235,6 +243,11 @@ static void request(struct fl_pager *pager, unsigned int what)
 	atomic_fetch_or_explicit(&pager->requests, what, memory_order_release);
 	atomic_fetch_add_explicit(&pager->kicks, 1, memory_order_relaxed);
 	(void)!write(pager->kick_fd, &kick, sizeof(kick));
+}
+
+void fl_pager_kick(struct fl_pager *pager)
+{
+	request(pager, REQUEST_RUN);
 }
 
 void fl_pager_fill(struct fl_pager *pager)
@@ -281,21 +294,6 @@ static void listen_to_trap(struct fl_pager *pager)
 	(void)epoll_ctl(pager->epoll_fd, EPOLL_CTL_MOD, fl_trap_fd(pager->parts.trap), &event);
 }
 
-/* May a region do without the trap? What the guest gave back reads as zeros by itself then; but not
- * where a file backs it, which may still have what was there. */
-static bool can_release(struct fl_pager *pager, const struct fl_region *region)
-{
-	uint64_t end = region->first_page + region->len_bytes / region->page_size;
-	struct fl_table *table = pager->parts.table;
-
-	if (region->addr == FL_NOWHERE)
-		return false;
-	if (!fl_install_place(pager->parts.install, region->addr, region->page_size))
-		return true;
-	return fl_table_find(table, FL_REMOVED, region->first_page, end) == end &&
-	       fl_table_find(table, FL_PENDING, region->first_page, end) == end;
-}
-
 /* Every page is there: from now on the guest needs nobody. */
 static void finish(struct fl_pager *pager)
 {
@@ -306,14 +304,8 @@ static void finish(struct fl_pager *pager)
 	       "all %" PRIu64 " pages are there after %" PRIu64 " ms", pager->pages,
 	       took_ns / FL_NS_PER_MS);
 	fl_fetch_pool_trim(pager);
-	if (!(pager->options.flags & FL_PAGER_RELEASE))
-		return;
-	for (size_t i = 0; i < fl_layout_count(pager->parts.layout); i++) {
-		const struct fl_region *region = fl_layout_region(pager->parts.layout, i);
-
-		if (can_release(pager, region))
-			(void)fl_trap_release(pager->parts.trap, region->addr, region->len_bytes);
-	}
+	if (pager->options.flags & FL_PAGER_RELEASE)
+		(void)fl_pager_release(pager);
 }
 
 static bool due_now(const struct fl_fetch *fetch)

@@ -26,6 +26,9 @@ void fl_pager_stats(const struct fl_pager *pager, struct fl_pager_stats *stats)
 	stats->around = get(&count->around);
 	stats->fill = get(&count->fill);
 	stats->replay = get(&count->replay);
+	stats->adopted = get(&count->adopted);
+	stats->released = get(&count->released);
+	stats->adopt_ns = get(&count->adopt_ns);
 	stats->zero = get(&count->zero);
 	stats->removed = get(&count->removed);
 	stats->poisoned = get(&count->poisoned);

@@ -144,34 +144,6 @@ static void look_if_full(struct fl_session *session)
 		session->hooks.full(session->hooks.ctx, stats.full_ns);
 }
 
-/* What the pager has let go may have been unmapped since, or be somebody else's. */
-static bool is_released(const struct fl_session *session, const struct fl_region *region)
-{
-	return session->endpoint->pager_flags & FL_PAGER_RELEASE &&
-	       !fl_install_place(session->guest.install, region->addr, region->page_size);
-}
-
-/* A part that is not mapped any more needs no release. */
-static void release_regions(struct fl_session *session)
-{
-	const struct fl_layout *layout = session->guest.layout;
-
-	for (size_t i = 0; i < fl_layout_count(layout); i++) {
-		const struct fl_region *region = fl_layout_region(layout, i);
-		int rc;
-
-		if (region->addr == FL_NOWHERE || is_released(session, region))
-			continue;
-		rc = fl_trap_release(session->guest.trap, region->addr, region->len_bytes);
-		if (rc == -ESRCH)
-			return;
-		if (rc)
-			fl_log(&session->log,
-			       rc == -EINVAL || rc == -ENOENT ? FL_LOG_DEBUG : FL_LOG_WARNING,
-			       "releasing region %zu: %s", i, strerror(-rc));
-	}
-}
-
 /*
  * Makes a VMM whose every page is present independent of us. A removal that had begun before its
  * range was released still waits for its event to be read. Nothing that goes wrong here is worth
@@ -180,9 +152,12 @@ static void release_regions(struct fl_session *session)
 static void release_guest(struct fl_session *session)
 {
 	unsigned int seen = 0;
-	int rc;
+	int rc = fl_pager_release(session->pager);
 
-	release_regions(session);
+	if (rc < 0 && rc != -ESRCH)
+		fl_log(&session->log,
+		       rc == -EINVAL || rc == -ENOENT ? FL_LOG_DEBUG : FL_LOG_WARNING,
+		       "releasing the guest's memory: %s", strerror(-rc));
 	do
 		rc = run_pager(session);
 	while (rc >= 0 && wait_for_work(session, QUIET_MS, &seen) > 0 && !seen);

@@ -58,6 +58,24 @@ int fl_queue_reap(struct fl_queue *queue)
 	return queue->ops->reap(queue);
 }
 
+/* A kind of queue that was compiled before there was this call ends before it. */
+void fl_queue_hurry(struct fl_queue *queue, struct fl_read *read, uint64_t offset,
+		    uint64_t len_bytes)
+{
+	size_t needed = offsetof(struct fl_queue_ops, hurry) + sizeof(queue->ops->hurry);
+
+	if (queue->ops->size >= needed && queue->ops->hurry)
+		queue->ops->hurry(queue, read, offset, len_bytes);
+}
+
+void fl_queue_quiesce(struct fl_queue *queue, struct fl_read *read)
+{
+	const struct fl_queue_ops *ops = queue->ops;
+
+	if (ops->size > offsetof(struct fl_queue_ops, quiesce) && ops->quiesce)
+		ops->quiesce(queue, read);
+}
+
 void fl_queue_close(struct fl_queue *queue)
 {
 	if (queue)

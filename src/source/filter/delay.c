@@ -51,7 +51,7 @@ static int delay_submit(struct fl_queue *head, struct fl_read *read)
 }
 
 static const struct fl_filter_kind delay_kind = {
-	.source = FL_FILTER_SOURCE_OPS("delay", fl_filter_extent),
+	.source = FL_FILTER_SOURCE_OPS("delay", fl_filter_extent, FL_SOURCE_PIECES),
 	.queue = FL_FILTER_QUEUE_OPS(delay_attempt, delay_submit),
 	.due = delay_due,
 };

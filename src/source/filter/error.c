@@ -129,7 +129,7 @@ static void error_extent(struct fl_source *source, uint64_t offset, struct fl_ex
 }
 
 static const struct fl_filter_kind error_kind = {
-	.source = FL_FILTER_SOURCE_OPS("error", error_extent),
+	.source = FL_FILTER_SOURCE_OPS("error", error_extent, FL_SOURCE_PIECES),
 	.queue = FL_FILTER_QUEUE_OPS(error_attempt, error_submit),
 	.due = error_due,
 };

@@ -23,7 +23,9 @@ int fl_filter_new(struct fl_source **source, const struct fl_filter_kind *kind, 
 	filter = calloc(1, size);
 	if (!filter)
 		return -ENOMEM;
-	filter->head.ops = &kind->source;
+	filter->ops = kind->source;
+	filter->ops.flags &= (*source)->ops->flags;
+	filter->head.ops = &filter->ops;
 	filter->kind = kind;
 	filter->below = *source;
 	filter->level = level;
@@ -33,7 +35,8 @@ int fl_filter_new(struct fl_source **source, const struct fl_filter_kind *kind, 
 
 bool fl_filter_is(const struct fl_source *source, const struct fl_filter_kind *kind)
 {
-	return source->ops == &kind->source;
+	return source->ops->open == fl_filter_open &&
+	       ((const struct fl_filter *)source)->kind == kind;
 }
 
 uint64_t fl_filter_length(struct fl_source *source)
@@ -124,6 +127,24 @@ int fl_filter_reap(struct fl_queue *head)
 	if (holds)
 		fl_hold_arm(&queue->hold);
 	return queue->ended;
+}
+
+static bool is_below(const struct fl_filter_queue *queue, const struct fl_read *read)
+{
+	for (unsigned int i = 0; i < read->depth; i++) {
+		if (read->frames[i].owner == queue)
+			return true;
+	}
+	return false;
+}
+
+void fl_filter_hurry(struct fl_queue *head, struct fl_read *read, uint64_t offset,
+		     uint64_t len_bytes)
+{
+	struct fl_filter_queue *queue = fl_filter_queue(head);
+
+	if (is_below(queue, read))
+		fl_queue_hurry(queue->below, read, offset, len_bytes);
 }
 
 void fl_filter_queue_close(struct fl_queue *head)

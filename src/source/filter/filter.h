@@ -23,7 +23,7 @@
 struct fl_filter_queue;
 
 struct fl_filter_kind {
-	struct fl_source_ops source;
+	struct fl_source_ops source; /* its flags: what it keeps of the source below */
 	struct fl_queue_ops queue;
 	/* The time of a read that was held has come; NULL for a filter that holds none. */
 	void (*due)(struct fl_filter_queue *queue, struct fl_read *read);
@@ -32,6 +32,7 @@ struct fl_filter_kind {
 /* Never changes, but for atomic counters behind it; a filter puts what it needs behind this. */
 struct fl_filter {
 	struct fl_source head;
+	struct fl_source_ops ops; /* the kind's, with the flags of this one */
 	const struct fl_filter_kind *kind;
 	struct fl_source *below;
 	unsigned int level; /* filters from here down */
@@ -67,20 +68,25 @@ void fl_filter_close(struct fl_source *source);
 int fl_filter_attempt(struct fl_queue *queue, void *buf, uint64_t len_bytes, uint64_t offset);
 int fl_filter_fd(struct fl_queue *queue);
 int fl_filter_reap(struct fl_queue *queue);
+/* Passes it on for a read that is below, not for one that is held. */
+void fl_filter_hurry(struct fl_queue *queue, struct fl_read *read, uint64_t offset,
+		     uint64_t len_bytes);
 void fl_filter_queue_close(struct fl_queue *queue);
 
-#define FL_FILTER_SOURCE_OPS(its_name, its_extent)                                      \
-	{                                                                               \
-		.size = sizeof(struct fl_source_ops), .version = FL_SOURCE_OPS_VERSION, \
-		.name = (its_name), .length = fl_filter_length, .extent = (its_extent), \
-		.open = fl_filter_open, .close = fl_filter_close                        \
+/* its_flags: FL_SOURCE_PIECES where pieces of a read may come while the filter knows nothing of it:
+ * not where a read that has failed is passed on once more. */
+#define FL_FILTER_SOURCE_OPS(its_name, its_extent, its_flags)                            \
+	{                                                                                \
+		.size = sizeof(struct fl_source_ops), .version = FL_SOURCE_OPS_VERSION,  \
+		.flags = (its_flags), .name = (its_name), .length = fl_filter_length,    \
+		.extent = (its_extent), .open = fl_filter_open, .close = fl_filter_close \
 	}
 
-#define FL_FILTER_QUEUE_OPS(its_attempt, its_submit)                                  \
-	{                                                                             \
-		.size = sizeof(struct fl_queue_ops), .version = FL_QUEUE_OPS_VERSION, \
-		.attempt = (its_attempt), .submit = (its_submit), .fd = fl_filter_fd, \
-		.reap = fl_filter_reap, .close = fl_filter_queue_close                \
+#define FL_FILTER_QUEUE_OPS(its_attempt, its_submit)                                             \
+	{                                                                                        \
+		.size = sizeof(struct fl_queue_ops), .version = FL_QUEUE_OPS_VERSION,            \
+		.attempt = (its_attempt), .submit = (its_submit), .fd = fl_filter_fd,            \
+		.reap = fl_filter_reap, .close = fl_filter_queue_close, .hurry = fl_filter_hurry \
 	}
 
 static inline struct fl_filter_queue *fl_filter_queue(struct fl_queue *queue)

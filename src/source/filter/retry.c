@@ -83,7 +83,7 @@ static int retry_submit(struct fl_queue *head, struct fl_read *read)
 }
 
 static const struct fl_filter_kind retry_kind = {
-	.source = FL_FILTER_SOURCE_OPS("retry", fl_filter_extent),
+	.source = FL_FILTER_SOURCE_OPS("retry", fl_filter_extent, 0),
 	.queue = FL_FILTER_QUEUE_OPS(fl_filter_attempt, retry_submit),
 	.due = retry_due,
 };

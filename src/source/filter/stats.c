@@ -66,7 +66,7 @@ static int stats_submit(struct fl_queue *head, struct fl_read *read)
 }
 
 static const struct fl_filter_kind stats_kind = {
-	.source = FL_FILTER_SOURCE_OPS("stats", fl_filter_extent),
+	.source = FL_FILTER_SOURCE_OPS("stats", fl_filter_extent, FL_SOURCE_PIECES),
 	.queue = FL_FILTER_QUEUE_OPS(stats_attempt, stats_submit),
 };
 
