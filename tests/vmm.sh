@@ -57,3 +57,68 @@ is_idle() {
 progress_over() {
 	ask status | jq -e ".progress > $1"
 }
+
+# at NAME WHAT... - the VMM whose control socket is $tmp/NAME
+at() {
+	"$vmm" control --control "$tmp/$1" --json "${@:2}"
+}
+
+# at_work NAME PAGES - it has done more than so many pages of its command
+at_work() {
+	at "$1" status | jq -e ".busy and .progress > $2"
+}
+
+# idle NAME - it has run all its commands
+idle() {
+	at "$1" status | jq -e '.busy | not'
+}
+
+# to_file FILE COMMAND... - its standard output alone
+to_file() {
+	exec "${@:2}" >"$1"
+}
+export -f to_file
+
+# runs NAME OPTION... - a machine that listens on $tmp/NAME and reports to $tmp/NAME.json
+runs() {
+	rm -f "$tmp/$1.log" # of one that had the name before
+	start "$1" bash -c 'to_file "$@"' to_file "$tmp/$1.json" "$vmm" run --control "$tmp/$1" --json \
+		"${@:2}"
+	wait_for 30 idle "$1"
+}
+
+# receives NAME OPTION... - likewise one that waits for a machine; $address is where
+receives() {
+	rm -f "$tmp/$1.log"
+	start "$1" bash -c 'to_file "$@"' to_file "$tmp/$1.json" "$vmm" receive --listen 127.0.0.1:0 \
+		--control "$tmp/$1" --json "${@:2}"
+	wait_for 20 grep -q '^listening on ' "$tmp/$1.log"
+	address=$(sed -n 's/^listening on //p' "$tmp/$1.log")
+}
+
+# migrates NAME OPTION... - to $address, and it must succeed
+migrates() {
+	"$vmm" migrate --control "$tmp/$1" --to "$address" --json "${@:2}" >"$tmp/$1.migration" ||
+		fail "migrate from $1: $(cat "$tmp/$1.migration")"
+	ended "$1" 20
+	((status == 0)) || fail "$1 ended with status $status after its machine had gone"
+	jq -e '.migrated and .mismatches == 0' "$tmp/$1.json" >/dev/null || fail "$(cat "$tmp/$1.json")"
+}
+
+# phase_is NAME PHASE - of its last migration
+phase_is() {
+	[[ $("$vmm" migrate --control "$tmp/$1" --status --json | jq -r .phase) = "$2" ]]
+}
+
+# proves NAME - its churn is stopped, all is verified, nothing is found wrong, and it ends
+proves() {
+	at "$1" command stop >"$tmp/$1.stop"
+	jq -e '.ok and .mismatches == 0 and .rounds > 0 and .pages > 0' "$tmp/$1.stop" >/dev/null ||
+		fail "stop: $(cat "$tmp/$1.stop")"
+	at "$1" command verify:random --wait >"$tmp/$1.verify"
+	jq -e '.ok and .mismatches == 0 and .stamped > 0 and .churned > 0 and .unknown == 0' \
+		"$tmp/$1.verify" >/dev/null || fail "verify: $(cat "$tmp/$1.verify")"
+	at "$1" quit >/dev/null
+	ended "$1" 20
+	((status == 0)) || fail "$1 ended with status $status"
+}

@@ -19,6 +19,12 @@ struct payload_mailbox *vmm_mailbox(const struct vmm_machine *machine, unsigned 
 			       PAYLOAD_PAGE_SIZE);
 }
 
+void vmm_mailbox_wrote(struct vmm_machine *machine, unsigned int vcpu)
+{
+	vmm_memory_wrote(&machine->memory, PAYLOAD_MAILBOX_GPA + (uint64_t)vcpu * PAYLOAD_PAGE_SIZE,
+			 PAYLOAD_PAGE_SIZE);
+}
+
 static bool gib_has_memory(const struct vmm_layout *layout, uint64_t gib)
 {
 	for (unsigned int i = 0; i < layout->nr_regions; i++) {

@@ -9,6 +9,8 @@
 int vmm_cmd_run(int argc, char **argv);
 int vmm_cmd_snapshot(int argc, char **argv);
 int vmm_cmd_restore(int argc, char **argv);
+int vmm_cmd_receive(int argc, char **argv);
+int vmm_cmd_migrate(int argc, char **argv);
 int vmm_cmd_control(int argc, char **argv);
 
 #endif

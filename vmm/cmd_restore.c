@@ -26,6 +26,7 @@ struct values {
 	int trap; /* or -1: not said */
 	int form;
 	int accel;
+	int dirty;
 	const char *backing;
 	const char *control;
 	const char *snapshot;
@@ -58,6 +59,8 @@ static const struct vmm_opt opts[] = {
 	 vmm_accel_names},
 	{"backing", OPT_TEXT, AT(backing), "anon|memfd|hugetlbfs", "instead of the snapshot's",
 	 NULL},
+	{"dirty", OPT_CHOICE, AT(dirty), "auto|log|ring|wp",
+	 "how writes are recorded for a migration (auto)", vmm_dirty_names},
 	{"command", OPT_LIST, AT(commands), "CMD", "run it; may be given again, in order", NULL},
 	{"snapshot", OPT_TEXT, AT(snapshot), "DIR", "save the machine there after the commands",
 	 NULL},
@@ -205,6 +208,7 @@ int vmm_cmd_restore(int argc, char **argv)
 	if (ret)
 		return ret == VMM_PARSE_HELP ? EXIT_OK : EXIT_USAGE;
 	r.machine.quiet = values.quiet;
+	r.machine.dirty_choice = (enum vmm_dirty_choice)values.dirty;
 	if (check(&values)) {
 		fprintf(stderr, "faultline-vmm restore: %s\n", vmm_error_text());
 		return EXIT_USAGE;

@@ -11,6 +11,7 @@ struct values {
 	uint64_t vcpus;
 	uint64_t hole;
 	int accel;
+	int dirty;
 	int backing;
 	const char *control;
 	const char *snapshot;
@@ -29,6 +30,8 @@ static const struct vmm_opt opts[] = {
 	{"backing", OPT_CHOICE, AT(backing), "anon|memfd|hugetlbfs",
 	 "what memory is made of (anon)", vmm_backing_names},
 	{"hole", OPT_SIZE, AT(hole), "GPA", "where the hole that ends at 4G begins (3G)", NULL},
+	{"dirty", OPT_CHOICE, AT(dirty), "auto|log|ring|wp",
+	 "how writes are recorded for a migration (auto)", vmm_dirty_names},
 	{"command", OPT_LIST, AT(commands), "CMD", "run it; may be given again, in order", NULL},
 	{"snapshot", OPT_TEXT, AT(snapshot), "DIR", "save the machine there after the commands",
 	 NULL},
@@ -83,6 +86,7 @@ int vmm_cmd_run(int argc, char **argv)
 	if (vmm_drive_check(&values.commands))
 		return usage_error();
 	machine.quiet = values.quiet;
+	machine.dirty_choice = (enum vmm_dirty_choice)values.dirty;
 	ret = build(&machine, &values);
 	if (ret) {
 		fprintf(stderr, "faultline-vmm run: %s\n", vmm_error_text());

@@ -6,8 +6,9 @@
  * and quit are always answered. Nearly every job is over at once: the socket's
  * thread waits a moment for it, and other clients notice nothing. From then on
  * (for a snapshot, from the start) they are refused with "busy". The wait for a
- * command's end is put off without a thread, so that another client can stop the
- * command meanwhile. Answers are
+ * command's end, or a migration's, is put off without a thread, so that another client can stop the
+ * command or cancel the migration meanwhile; the result is then read by a job, for its pages may be
+ * missing. Answers are
  * short and clients local: they are written at once, without MSG_DONTWAIT, but
  * with a time limit on the socket.
  */
@@ -25,6 +26,7 @@
 #include <time.h>
 
 #include "control_job.h"
+#include "control_move.h"
 #include "util.h"
 
 #define MAX_CLIENTS  16
@@ -33,7 +35,7 @@
 #define STOP_SECONDS 4
 #define JOB_SECONDS  1
 
-enum waits { WAITS_NOT, WAITS_FOR_COMMAND, WAITS_FOR_JOB };
+enum waits { WAITS_NOT, WAITS_FOR_COMMAND, WAITS_FOR_MOVE, WAITS_FOR_JOB };
 
 struct client {
 	int fd; /* or -1 */
@@ -71,10 +73,10 @@ static void reply(struct client *client, json_t *answer)
 		drop(client);
 }
 
-/* No answer is one that comes with the command's end. */
-static void answered(struct client *client, json_t *answer)
+/* No answer is one that comes with the end of the command, or of the migration. */
+static void answered(struct client *client, bool moves, json_t *answer)
 {
-	client->waits = WAITS_FOR_COMMAND;
+	client->waits = moves ? WAITS_FOR_MOVE : WAITS_FOR_COMMAND;
 	if (answer)
 		reply(client, answer);
 }
@@ -88,13 +90,14 @@ static json_t *busy(const struct vmm_control *control)
 /* Return: the client who has the answer now, or NULL. */
 static struct client *end_job(struct vmm_control *control, unsigned int seconds)
 {
+	bool moves = vmm_control_moves(control->job.request);
 	json_t *answer = NULL;
 
 	if (vmm_job_end(&control->job, seconds, &answer))
 		return NULL;
 	for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
 		if (control->clients[i].waits == WAITS_FOR_JOB) {
-			answered(&control->clients[i], answer);
+			answered(&control->clients[i], moves, answer);
 			return &control->clients[i];
 		}
 	}
@@ -120,7 +123,8 @@ static void request(struct vmm_control *control, struct client *client, const ch
 	json_t *parsed = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
 
 	if (vmm_control_quick(parsed)) {
-		answered(client, vmm_control_do(control->machine, parsed));
+		answered(client, vmm_control_moves(parsed),
+			 vmm_control_do(control->machine, parsed));
 		json_decref(parsed);
 	} else if (control->job.running) {
 		reply(client, busy(control));
@@ -182,17 +186,37 @@ static void welcome(struct vmm_control *control)
 	close(fd);
 }
 
+static bool command_over(struct vmm_machine *machine)
+{
+	return !vmm_busy(machine) || vmm_machine_failed(machine) || vmm_place(machine) == VMM_GONE;
+}
+
+/* Return: the answer that @client waits for, if it is time, and nothing must be waited for. */
+static json_t *due_answer(struct vmm_control *control, struct client *client)
+{
+	struct vmm_machine *machine = control->machine;
+
+	if (client->waits == WAITS_FOR_MOVE)
+		return vmm_control_moved(machine);
+	if (client->waits != WAITS_FOR_COMMAND || !command_over(machine))
+		return NULL;
+	if (!vmm_control_needs_pages(machine))
+		return vmm_control_result(machine);
+	if (!control->job.running)
+		start_job(control, client,
+			  json_pack("{s:s, s:s}", "do", "command", "text", "wait"));
+	return NULL;
+}
+
 static void settle_waits(struct vmm_control *control)
 {
-	if (vmm_busy(control->machine) && !vmm_machine_failed(control->machine))
-		return;
 	for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
 		struct client *client = &control->clients[i];
+		json_t *answer = client->fd >= 0 ? due_answer(control, client) : NULL;
 
-		if (client->fd >= 0 && client->waits == WAITS_FOR_COMMAND) {
-			reply(client, vmm_control_result(control->machine));
-			requests(control, client);
-		}
+		if (answer)
+			reply(client, answer);
+		requests(control, client);
 	}
 }
 
@@ -212,6 +236,8 @@ static void serve(struct vmm_control *control, const struct pollfd *polls)
 	for (unsigned int i = 0; i < MAX_CLIENTS; i++)
 		if (control->clients[i].fd >= 0 && polls[2 + i].revents)
 			receive(control, &control->clients[i]);
+	/* Who has asked for what is there already. */
+	settle_waits(control);
 	if (polls[1].revents)
 		welcome(control);
 }
@@ -239,6 +265,8 @@ static void *control_thread(void *arg)
 		if (poll(polls, ARRAY_LEN(polls), -1) > 0)
 			serve(control, polls);
 	}
+	/* A migration that is over ends the machine, and its asker must hear of it. */
+	settle_waits(control);
 	return NULL;
 }
 

@@ -35,12 +35,10 @@ static int send_line(int fd, json_t *request)
 	return ret ? ret : vmm_write_all(fd, "\n", 1);
 }
 
-static int show(const char *path, const json_t *answer, bool json)
+static int show(const json_t *answer, bool json)
 {
 	const char *error = json_string_value(json_object_get(answer, "error"));
 
-	if (!json_is_object(answer))
-		return vmm_fail(EPROTO, "control socket %s: closed without an answer", path);
 	if (json || !json_object_get(answer, "mismatches")) {
 		json_dumpf(answer, stdout, JSON_COMPACT);
 		putchar('\n');
@@ -59,27 +57,47 @@ static int show(const char *path, const json_t *answer, bool json)
 	return 0;
 }
 
-int vmm_control_ask(const char *path, json_t *request, bool json)
+int vmm_control_send(const char *path, json_t *request)
 {
 	int fd = dial(path);
-	FILE *stream;
-	json_t *answer;
-	int ret;
+	int ret = fd < 0 ? fd : send_line(fd, request);
 
-	if (fd < 0) {
-		json_decref(request);
-		return fd;
-	}
-	ret = send_line(fd, request);
 	json_decref(request);
-	stream = ret ? NULL : fdopen(fd, "r");
+	if (fd < 0 || !ret)
+		return fd;
+	close(fd);
+	return vmm_fail(EIO, "control socket %s: the request could not be sent", path);
+}
+
+int vmm_control_receive(const char *path, int fd, json_t **answer)
+{
+	FILE *stream = fdopen(fd, "r");
+
 	if (!stream) {
 		close(fd);
-		return vmm_fail(EIO, "control socket %s: the request could not be sent", path);
+		return vmm_fail(ENOMEM, "control socket %s: no memory", path);
 	}
-	answer = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
-	ret = show(path, answer, json);
-	json_decref(answer);
+	*answer = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
 	fclose(stream);
+	if (json_is_object(*answer))
+		return 0;
+	return vmm_fail(EPROTO, "control socket %s: closed without an answer", path);
+}
+
+int vmm_control_query(const char *path, json_t *request, json_t **answer)
+{
+	int fd = vmm_control_send(path, request);
+
+	return fd < 0 ? fd : vmm_control_receive(path, fd, answer);
+}
+
+int vmm_control_ask(const char *path, json_t *request, bool json)
+{
+	json_t *answer = NULL;
+	int ret = vmm_control_query(path, request, &answer);
+
+	if (!ret)
+		ret = show(answer, json);
+	json_decref(answer);
 	return ret;
 }

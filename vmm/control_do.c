@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "control.h"
+#include "control_move.h"
 #include "inside.h"
+#include "leave.h"
 #include "report.h"
 #include "snapshot.h"
 #include "util.h"
@@ -23,49 +25,69 @@ static json_t *answer(int ret)
 	return ret ? refuse(vmm_error_text()) : ok();
 }
 
+/* Under machine->lock. */
 static const char *state_name(const struct vmm_machine *machine)
 {
+	static const char *const places[] = {
+		[VMM_AWAITED] = "awaited", [VMM_LEAVING] = "leaving", [VMM_GONE] = "gone"};
+
 	if (machine->failure[0])
 		return "failed";
+	if (machine->place != VMM_HERE)
+		return places[machine->place];
 	return __atomic_load_n(&machine->held, __ATOMIC_RELAXED) ? "paused" : "running";
+}
+
+/* Under machine->lock, of a machine that is there. */
+static json_t *describe(const struct vmm_machine *machine, bool busy, uint64_t progress)
+{
+	return json_pack("{s:b, s:s, s:s, s:i, s:I, s:b, s:s, s:I, s:I, s:s}", "ok", 1, "state",
+			 state_name(machine), "accel", machine->accel->name, "vcpus",
+			 (int)machine->nr_vcpus, "memory_bytes",
+			 (json_int_t)vmm_layout_bytes(&machine->memory.layout), "busy",
+			 busy || machine->scripted, "command", machine->cmd.text, "progress",
+			 (json_int_t)progress, "mismatches", (json_int_t)machine->mismatches,
+			 "dirty_by", machine->dirty->name);
 }
 
 static json_t *do_status(struct vmm_machine *machine)
 {
-	bool busy = vmm_busy(machine);
+	bool awaited = vmm_place(machine) == VMM_AWAITED;
+	bool busy = !awaited && vmm_busy(machine);
 	uint64_t progress = busy ? vmm_progress(machine) : 0;
 	json_t *status;
 
 	pthread_mutex_lock(&machine->lock);
-	status = json_pack("{s:b, s:s, s:s, s:i, s:I, s:b, s:s, s:I, s:I}", "ok", 1, "state",
-			   state_name(machine), "accel", machine->accel->name, "vcpus",
-			   (int)machine->nr_vcpus, "memory_bytes",
-			   (json_int_t)vmm_layout_bytes(&machine->memory.layout), "busy",
-			   busy || machine->scripted, "command", machine->cmd.text, "progress",
-			   (json_int_t)progress, "mismatches", (json_int_t)machine->mismatches);
+	status = awaited ? json_pack("{s:b, s:s, s:b}", "ok", 1, "state", "awaited", "busy", 1)
+			 : describe(machine, busy, progress);
 	pthread_mutex_unlock(&machine->lock);
 	if (machine->inside)
 		json_object_set_new(status, "pager", vmm_inside_report(machine->inside));
+	vmm_control_add_moves(machine, status);
 	return status;
 }
 
 static json_t *do_pause(struct vmm_machine *machine)
 {
-	int ret;
+	int ret = vmm_operation_begin(machine);
 
-	pthread_mutex_lock(&machine->operation);
+	if (ret)
+		return answer(ret);
 	__atomic_store_n(&machine->held, true, __ATOMIC_RELAXED);
 	ret = vmm_machine_pause(machine);
-	pthread_mutex_unlock(&machine->operation);
+	vmm_operation_end(machine);
 	return answer(ret);
 }
 
 static json_t *do_resume(struct vmm_machine *machine)
 {
-	pthread_mutex_lock(&machine->operation);
+	int ret = vmm_operation_begin(machine);
+
+	if (ret)
+		return answer(ret);
 	__atomic_store_n(&machine->held, false, __ATOMIC_RELAXED);
 	vmm_machine_resume(machine);
-	pthread_mutex_unlock(&machine->operation);
+	vmm_operation_end(machine);
 	return ok();
 }
 
@@ -75,23 +97,39 @@ static json_t *do_snapshot(struct vmm_machine *machine, const json_t *request)
 
 	if (!dir || dir[0] != '/')
 		return refuse("snapshot: \"dir\" is missing or no absolute path");
+	if (!vmm_leave_settled(machine))
+		return refuse("snapshot: a migration is under way");
 	return answer(vmm_snapshot_take(machine, dir));
+}
+
+bool vmm_control_needs_pages(struct vmm_machine *machine)
+{
+	return vmm_place(machine) == VMM_HERE && !vmm_machine_failed(machine);
 }
 
 json_t *vmm_control_result(struct vmm_machine *machine)
 {
-	json_t *result = vmm_machine_failed(machine) ? refuse(machine->failure)
-						     : vmm_report_command(machine);
+	json_t *result;
 
+	if (vmm_check_place(machine))
+		return refuse(vmm_error_text());
+	result = vmm_machine_failed(machine) ? refuse(machine->failure)
+					     : vmm_report_command(machine);
 	if (!json_object_get(result, "ok"))
 		json_object_set_new(result, "ok", json_true());
 	return result;
 }
 
+/* The result lies in guest memory: not for the socket's own thread, see control.c. */
 static json_t *do_wait(struct vmm_machine *machine)
 {
 	return vmm_busy(machine) && !vmm_machine_failed(machine) ? NULL
 								 : vmm_control_result(machine);
+}
+
+static json_t *do_put_off(struct vmm_machine *machine)
+{
+	return vmm_control_needs_pages(machine) ? NULL : vmm_control_result(machine);
 }
 
 static json_t *do_command(struct vmm_machine *machine, const json_t *request)
@@ -109,8 +147,8 @@ static json_t *do_command(struct vmm_machine *machine, const json_t *request)
 	case VMM_COMMAND_DISCARD:
 		return answer(vmm_discard(machine, cmd.gpa, cmd.len_bytes));
 	case VMM_COMMAND_STOP:
-		vmm_stop_command(machine);
-		return do_wait(machine);
+		ret = vmm_stop_command(machine);
+		return ret ? answer(ret) : do_wait(machine);
 	case VMM_COMMAND_WAIT:
 		return do_wait(machine);
 	default:
@@ -130,12 +168,23 @@ const char *vmm_control_name(const json_t *request)
 
 bool vmm_control_quick(const json_t *request)
 {
-	static const char *const slow[] = {"pause", "resume", "snapshot", "command"};
+	static const char *const slow[] = {"pause", "resume", "snapshot", "command", "migrate"};
 
 	for (size_t i = 0; i < ARRAY_LEN(slow); i++)
 		if (!strcmp(vmm_control_name(request), slow[i]))
 			return false;
 	return true;
+}
+
+static bool is_move(const char *what)
+{
+	return !strncmp(what, "migrate", strlen("migrate"));
+}
+
+/* What there is to say of a machine before it has come. */
+static bool needs_machine(const char *what)
+{
+	return strcmp(what, "status") != 0 && strcmp(what, "quit") != 0 && !is_move(what);
 }
 
 json_t *vmm_control_do(struct vmm_machine *machine, const json_t *request)
@@ -144,6 +193,8 @@ json_t *vmm_control_do(struct vmm_machine *machine, const json_t *request)
 
 	if (!what)
 		return refuse("wants one JSON object with \"do\" a line");
+	if (needs_machine(what) && vmm_place(machine) == VMM_AWAITED)
+		return answer(vmm_check_place(machine));
 	if (!strcmp(what, "status"))
 		return do_status(machine);
 	if (!strcmp(what, "pause"))
@@ -155,10 +206,12 @@ json_t *vmm_control_do(struct vmm_machine *machine, const json_t *request)
 	if (!strcmp(what, "command"))
 		return do_command(machine, request);
 	if (!strcmp(what, "wait"))
-		return do_wait(machine);
+		return do_put_off(machine);
+	if (is_move(what))
+		return vmm_control_move(machine, request);
 	if (strcmp(what, "quit"))
-		return refuse(
-			"\"do\" wants status, pause, resume, snapshot, command, wait or quit");
+		return refuse("\"do\" wants status, pause, resume, snapshot, command, wait, quit,"
+			      " migrate, migrate-status, migrate-cancel or migrate-recover");
 	vmm_machine_quit(machine);
 	return ok();
 }

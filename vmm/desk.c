@@ -78,6 +78,7 @@ static uint32_t take(struct vmm_vcpu *vcpu, const struct payload_command *cmd)
 	struct payload_mailbox *mailbox = vmm_mailbox(vcpu->machine, vcpu->index);
 
 	mailbox->cmd = share_of(vcpu->machine, cmd, vcpu->index);
+	vmm_mailbox_wrote(vcpu->machine, vcpu->index);
 	return PAYLOAD_ANSWER_RUN;
 }
 

@@ -3,6 +3,7 @@
 #ifndef FAULTLINE_VMM_DRIVE_H
 #define FAULTLINE_VMM_DRIVE_H
 
+#include "arrive.h"
 #include "machine.h"
 #include "opts.h"
 
@@ -10,9 +11,10 @@ struct vmm_drive {
 	struct vmm_machine *machine;
 	const char *verb;
 	const struct vmm_list *commands;
-	const char *control;  /* keep running and listen here, or NULL */
-	const char *snapshot; /* taken after the commands, or NULL */
-	const char *how;      /* restore: uffd, eager, inside; or NULL */
+	const char *control;                     /* keep running and listen here, or NULL */
+	const char *snapshot;                    /* taken after the commands, or NULL */
+	const char *how;                         /* restore: uffd, eager, inside; or NULL */
+	const struct vmm_arrive_options *arrive; /* receive: the machine comes first; or NULL */
 	bool json;
 };
 

@@ -13,11 +13,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <faultline/pager.h>
 
+#include "guest.h"
 #include "report.h"
 #include "util.h"
 
@@ -27,8 +27,6 @@ struct vmm_inside {
 	enum vmm_trap kind;
 	struct fl_pager_parts parts;
 	struct fl_pager *pager;
-	void *alias; /* segv: the second mapping of the memfd */
-	uint64_t alias_bytes;
 	int pagemap_fd;
 };
 
@@ -67,38 +65,12 @@ int vmm_inside_settle(struct vmm_inside_options *options, struct vmm_layout *lay
 	return vmm_layout_rebase(layout, VMM_BACKING_MEMFD);
 }
 
-static enum fl_backing backing_of(const struct vmm_region *region)
-{
-	static const enum fl_backing backings[VMM_BACKINGS] = {
-		[VMM_BACKING_ANON] = FL_BACKING_ANON,
-		[VMM_BACKING_MEMFD] = FL_BACKING_MEMFD,
-		[VMM_BACKING_HUGETLBFS] = FL_BACKING_HUGETLB,
-	};
-
-	return backings[region->backing];
-}
-
 static int make_layout(struct vmm_inside *inside, const struct vmm_memory *memory)
 {
-	struct fl_region regions[VMM_MAX_REGIONS];
-	struct fl_error err = {0};
-	int ret;
+	int ret = vmm_guest_layout(memory, &inside->parts.layout);
 
-	for (unsigned int i = 0; i < memory->layout.nr_regions; i++) {
-		const struct vmm_region *region = &memory->layout.regions[i];
-
-		regions[i] = (struct fl_region){
-			.gpa = region->gpa,
-			.offset = region->offset,
-			.addr = (uintptr_t)(memory->base + region->gpa),
-			.len_bytes = region->size_bytes,
-			.page_size = region->page_size,
-			.backing = backing_of(region),
-		};
-	}
-	ret = fl_layout_new(&inside->parts.layout, regions, memory->layout.nr_regions, &err);
 	if (ret)
-		return failed("layout", ret, &err);
+		return ret;
 	ret = fl_table_new(&inside->parts.table, fl_layout_pages(inside->parts.layout));
 	return ret ? failed("page-state table", ret, NULL) : 0;
 }
@@ -125,25 +97,12 @@ static int make_segv(struct vmm_inside *inside, struct vmm_memory *memory)
 {
 	struct fl_alias aliases[VMM_MAX_REGIONS];
 	struct fl_error err = {0};
-	int ret;
+	int ret = vmm_memory_alias(memory);
 
+	if (ret)
+		return ret;
 	memory->kernel_faults = false;
-	inside->alias_bytes = vmm_layout_bytes(&memory->layout);
-	inside->alias = mmap(NULL, inside->alias_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			     memory->memfd, 0);
-	if (inside->alias == MAP_FAILED) {
-		inside->alias = NULL;
-		return failed("second mapping", -errno, NULL);
-	}
-	for (unsigned int i = 0; i < memory->layout.nr_regions; i++) {
-		const struct vmm_region *region = &memory->layout.regions[i];
-
-		aliases[i] = (struct fl_alias){
-			.addr = (uintptr_t)(memory->base + region->gpa),
-			.alias = (char *)inside->alias + region->offset,
-			.len_bytes = region->size_bytes,
-		};
-	}
+	vmm_guest_aliases(memory, aliases);
 	ret = fl_trap_segv_new(&inside->parts.trap, &err);
 	if (!ret)
 		ret = fl_install_reveal_new(&inside->parts.install, inside->parts.trap, aliases,
@@ -263,8 +222,6 @@ void vmm_inside_stop(struct vmm_inside *inside)
 	fl_table_free(inside->parts.table);
 	fl_layout_free(inside->parts.layout);
 	fl_source_close(inside->parts.source);
-	if (inside->alias)
-		munmap(inside->alias, inside->alias_bytes);
 	vmm_close_fd(&inside->pagemap_fd);
 	free(inside);
 }

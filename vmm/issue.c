@@ -2,9 +2,71 @@
 /* Operations on the machine as a whole: commands, their end, discards. */
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
+#include "arrive.h"
 #include "machine.h"
 #include "util.h"
+
+static const char *const elsewhere[] = {
+	[VMM_AWAITED] = "no machine has come here yet",
+	[VMM_LEAVING] = "the machine is on its way to another host",
+	[VMM_GONE] = "the machine has moved to another host",
+};
+
+static int not_here(enum vmm_place place)
+{
+	return vmm_fail(EREMOTE, "%s", elsewhere[place]);
+}
+
+int vmm_operation_begin(struct vmm_machine *machine)
+{
+	pthread_mutex_lock(&machine->operation);
+	if (machine->place == VMM_HERE)
+		return 0;
+	pthread_mutex_unlock(&machine->operation);
+	return not_here(vmm_place(machine));
+}
+
+void vmm_operation_end(struct vmm_machine *machine)
+{
+	pthread_mutex_unlock(&machine->operation);
+}
+
+int vmm_make_whole(struct vmm_machine *machine)
+{
+	if (machine->arrive)
+		return vmm_arrive_await(machine, false);
+	if (machine->memory.partial)
+		return vmm_memory_pull(&machine->memory, &machine->quit, !machine->quiet);
+	return 0;
+}
+
+void vmm_set_place(struct vmm_machine *machine, enum vmm_place place)
+{
+	pthread_mutex_lock(&machine->lock);
+	machine->place = place;
+	pthread_cond_broadcast(&machine->changed);
+	pthread_mutex_unlock(&machine->lock);
+	eventfd_write(machine->wake_fd, 1);
+}
+
+enum vmm_place vmm_place(struct vmm_machine *machine)
+{
+	enum vmm_place place;
+
+	pthread_mutex_lock(&machine->lock);
+	place = machine->place;
+	pthread_mutex_unlock(&machine->lock);
+	return place;
+}
+
+int vmm_check_place(struct vmm_machine *machine)
+{
+	enum vmm_place place = vmm_place(machine);
+
+	return place == VMM_HERE ? 0 : not_here(place);
+}
 
 static bool busy_locked(const struct vmm_machine *machine)
 {
@@ -60,13 +122,14 @@ static int issue_locked(struct vmm_machine *machine, const struct vmm_command *c
 
 int vmm_issue(struct vmm_machine *machine, const struct vmm_command *cmd)
 {
-	int ret;
+	int ret = vmm_operation_begin(machine);
 
-	pthread_mutex_lock(&machine->operation);
+	if (ret)
+		return ret;
 	pthread_mutex_lock(&machine->lock);
 	ret = issue_locked(machine, cmd);
 	pthread_mutex_unlock(&machine->lock);
-	pthread_mutex_unlock(&machine->operation);
+	vmm_operation_end(machine);
 	return ret;
 }
 
@@ -75,9 +138,12 @@ int vmm_wait(struct vmm_machine *machine)
 	int ret = 0;
 
 	pthread_mutex_lock(&machine->lock);
-	while (busy_locked(machine) && !machine->failure[0] && !machine->quit)
+	while (busy_locked(machine) && !machine->failure[0] && !machine->quit &&
+	       machine->place != VMM_GONE)
 		pthread_cond_wait(&machine->changed, &machine->lock);
-	if (machine->failure[0])
+	if (machine->place == VMM_GONE)
+		ret = not_here(machine->place);
+	else if (machine->failure[0])
 		ret = vmm_fail(EIO, "%s", machine->failure);
 	else if (busy_locked(machine))
 		ret = vmm_fail(ECANCELED, "the machine ended before \"%s\" did", machine->cmd.text);
@@ -85,17 +151,38 @@ int vmm_wait(struct vmm_machine *machine)
 	return ret;
 }
 
-void vmm_stop_command(struct vmm_machine *machine)
+static void ask_to_stop(struct vmm_machine *machine, unsigned int vcpu, uint64_t seq)
 {
+	__atomic_store_n(&vmm_mailbox(machine, vcpu)->stop, seq, __ATOMIC_RELAXED);
+	vmm_mailbox_wrote(machine, vcpu);
+}
+
+int vmm_stop_command(struct vmm_machine *machine)
+{
+	int ret = vmm_operation_begin(machine);
 	uint64_t seq;
 
-	pthread_mutex_lock(&machine->operation);
+	if (ret)
+		return ret;
 	pthread_mutex_lock(&machine->lock);
 	seq = busy_locked(machine) ? machine->cmd.payload.seq : 0;
 	pthread_mutex_unlock(&machine->lock);
 	for (unsigned int i = 0; seq && i < machine->nr_vcpus; i++)
-		__atomic_store_n(&vmm_mailbox(machine, i)->stop, seq, __ATOMIC_RELAXED);
-	pthread_mutex_unlock(&machine->operation);
+		ask_to_stop(machine, i, seq);
+	vmm_operation_end(machine);
+	return 0;
+}
+
+/* A mailbox to read without waiting for it, or NULL. That it is in shared memory does not say that
+ * touching it would not wait; but the second mapping never does. */
+static const struct payload_mailbox *peek(const struct vmm_machine *machine, unsigned int vcpu)
+{
+	const struct payload_mailbox *mailbox = vmm_mailbox(machine, vcpu);
+
+	if (machine->memory.alias) /* region 0 begins at GPA and offset 0 */
+		return (const void *)(machine->memory.alias +
+				      ((const unsigned char *)mailbox - machine->memory.base));
+	return vmm_memory_resident(mailbox) ? mailbox : NULL;
 }
 
 uint64_t vmm_progress(struct vmm_machine *machine)
@@ -103,10 +190,12 @@ uint64_t vmm_progress(struct vmm_machine *machine)
 	uint64_t pages = 0;
 
 	/* A vCPU whose mailbox is still missing has done nothing yet; the asker must not wait. */
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
-		if (vmm_memory_resident(vmm_mailbox(machine, i)))
-			pages += __atomic_load_n(&vmm_mailbox(machine, i)->progress,
-						 __ATOMIC_RELAXED);
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
+		const struct payload_mailbox *mailbox = peek(machine, i);
+
+		if (mailbox)
+			pages += __atomic_load_n(&mailbox->progress, __ATOMIC_RELAXED);
+	}
 	return pages;
 }
 
@@ -132,6 +221,12 @@ static bool moot(const struct payload_mailbox *mailbox, unsigned int entry)
 	return false;
 }
 
+static void all_wrote(struct vmm_machine *machine)
+{
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+		vmm_mailbox_wrote(machine, i);
+}
+
 /* Only while no vCPU reads the lists. */
 static void compact(struct vmm_machine *machine)
 {
@@ -148,6 +243,7 @@ static void compact(struct vmm_machine *machine)
 	}
 	for (unsigned int i = 1; i < machine->nr_vcpus; i++)
 		memcpy(vmm_mailbox(machine, i)->discards, first->discards, sizeof(first->discards));
+	all_wrote(machine);
 }
 
 /* Return: a slot number, PAYLOAD_MAX_DISCARDS when there is none. */
@@ -166,6 +262,7 @@ static void mark(struct vmm_machine *machine, unsigned int slot, uint32_t state)
 	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
 		__atomic_store_n(&vmm_mailbox(machine, i)->discards[slot].state, state,
 				 __ATOMIC_RELEASE);
+	all_wrote(machine);
 }
 
 /* Nobody reads a slot that is free, so its other fields may be plain. */
@@ -179,6 +276,7 @@ static void fill_slot(struct vmm_machine *machine, unsigned int slot, uint64_t g
 		d->len_bytes = len;
 		d->seq = machine->seq;
 	}
+	all_wrote(machine);
 }
 
 static int check_range(const struct vmm_machine *machine, uint64_t gpa, uint64_t len)
@@ -215,16 +313,17 @@ static int discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len, bool
 
 int vmm_discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len)
 {
+	int ret = vmm_operation_begin(machine);
 	bool busy;
-	int ret;
 
-	pthread_mutex_lock(&machine->operation);
+	if (ret)
+		return ret;
 	busy = vmm_busy(machine);
 	if (busy && machine->cmd.payload.op != PAYLOAD_OP_VERIFY)
 		ret = vmm_fail(EBUSY, "discard of gpa 0x%llx: \"%s\" is writing memory",
 			       (unsigned long long)gpa, machine->cmd.text);
 	else
 		ret = discard(machine, gpa, len, !busy);
-	pthread_mutex_unlock(&machine->operation);
+	vmm_operation_end(machine);
 	return ret;
 }

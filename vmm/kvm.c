@@ -52,25 +52,32 @@ static int open_vm(struct kvm_machine *kvm)
 	return 0;
 }
 
+/* Makes slot @slot of region @slot, or changes its flags in place. */
+int kvm_set_slot(struct vmm_machine *machine, unsigned int slot, uint32_t flags)
+{
+	const struct vmm_region *region = &machine->memory.layout.regions[slot];
+	struct kvm_userspace_memory_region what = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = region->gpa,
+		.memory_size = region->size_bytes,
+		.userspace_addr = (uintptr_t)(machine->memory.base + region->gpa),
+	};
+
+	if (ioctl(kvm_of(machine)->vm_fd, KVM_SET_USER_MEMORY_REGION, &what))
+		return failed("KVM_SET_USER_MEMORY_REGION");
+	return 0;
+}
+
 static int add_slots(struct vmm_machine *machine)
 {
-	struct kvm_machine *kvm = kvm_of(machine);
 	uint64_t start = vmm_now_ns();
+	int ret = 0;
 
-	for (unsigned int i = 0; i < machine->memory.layout.nr_regions; i++) {
-		const struct vmm_region *region = &machine->memory.layout.regions[i];
-		struct kvm_userspace_memory_region slot = {
-			.slot = i,
-			.guest_phys_addr = region->gpa,
-			.memory_size = region->size_bytes,
-			.userspace_addr = (uintptr_t)(machine->memory.base + region->gpa),
-		};
-
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot))
-			return failed("KVM_SET_USER_MEMORY_REGION");
-	}
+	for (unsigned int i = 0; !ret && i < machine->memory.layout.nr_regions; i++)
+		ret = kvm_set_slot(machine, i, 0);
 	machine->times.memslots_ns = vmm_now_ns() - start;
-	return 0;
+	return ret;
 }
 
 /* The host's features, with the vCPU's own number where the leaves carry one. */
@@ -105,7 +112,7 @@ static int add_vcpu(struct vmm_vcpu *vcpu)
 	if (run == MAP_FAILED)
 		return failed("map a vCPU's kvm_run");
 	mine->run = run;
-	return 0;
+	return kvm_ring_open(vcpu);
 }
 
 static void kvm_close(struct vmm_machine *machine)
@@ -113,12 +120,14 @@ static void kvm_close(struct vmm_machine *machine)
 	struct kvm_machine *kvm = kvm_of(machine);
 
 	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
+		kvm_ring_close(&machine->vcpus[i]);
 		if (kvm->vcpus[i].run)
 			munmap(kvm->vcpus[i].run, kvm->run_bytes);
 		vmm_close_fd(&kvm->vcpus[i].fd);
 	}
 	vmm_close_fd(&kvm->vm_fd);
 	vmm_close_fd(&kvm->sys_fd);
+	pthread_mutex_destroy(&kvm->ring_lock);
 	free(kvm);
 	machine->accel_data = NULL;
 }
@@ -131,12 +140,17 @@ static int kvm_open(struct vmm_machine *machine)
 	if (!kvm)
 		return vmm_fail(ENOMEM, "no memory for a KVM machine");
 	kvm->sys_fd = kvm->vm_fd = -1;
+	pthread_mutex_init(&kvm->ring_lock, NULL);
 	for (unsigned int i = 0; i < PAYLOAD_MAX_VCPUS; i++)
 		kvm->vcpus[i].fd = -1;
 	machine->accel_data = kvm;
-	ret = open_system(kvm);
+	ret = kvm_catch_kicks();
+	if (!ret)
+		ret = open_system(kvm);
 	if (!ret)
 		ret = open_vm(kvm);
+	if (!ret)
+		ret = kvm_dirty_settle(machine);
 	if (!ret)
 		ret = add_slots(machine);
 	for (unsigned int i = 0; !ret && i < machine->nr_vcpus; i++)

@@ -71,6 +71,16 @@ static void on_kick(int signal)
 	(void)signal; /* its arrival is all that matters */
 }
 
+int kvm_catch_kicks(void)
+{
+	struct sigaction action = {.sa_handler = on_kick};
+
+	sigemptyset(&action.sa_mask);
+	return sigaction(KICK_SIGNAL, &action, NULL)
+		       ? vmm_fail(errno, "catch a signal: %s", strerror(errno))
+		       : 0;
+}
+
 void kvm_kick(struct vmm_vcpu *vcpu)
 {
 	__atomic_store_n(&kvm_vcpu_of(vcpu)->run->immediate_exit, 1, __ATOMIC_RELEASE);
@@ -159,6 +169,8 @@ static int step(struct vmm_vcpu *vcpu)
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		return port_access(vcpu, run) ? -EIO : 1;
+	case KVM_EXIT_DIRTY_RING_FULL:
+		return kvm_ring_full(vcpu) ? -EIO : 1;
 	case KVM_EXIT_INTR:
 		return !interrupted(vcpu);
 	case KVM_EXIT_HLT:
@@ -170,12 +182,8 @@ static int step(struct vmm_vcpu *vcpu)
 
 int kvm_run(struct vmm_vcpu *vcpu)
 {
-	struct sigaction action = {.sa_handler = on_kick};
 	int ret;
 
-	sigemptyset(&action.sa_mask);
-	if (sigaction(KICK_SIGNAL, &action, NULL))
-		return failed(vcpu, "sigaction");
 	vmm_desk_entered(vcpu);
 	do {
 		ret = step(vcpu);

@@ -18,17 +18,24 @@
 
 #define STOP_SECONDS 2
 
-int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus)
+int vmm_machine_begin(struct vmm_machine *machine)
 {
+	pthread_mutex_init(&machine->leave_lock, NULL);
 	pthread_mutex_init(&machine->operation, NULL);
 	pthread_mutex_init(&machine->lock, NULL);
 	pthread_cond_init(&machine->changed, NULL);
+	machine->wp_uffd = machine->wp_pagemap_fd = -1;
 	machine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (machine->wake_fd < 0)
+		return vmm_fail(errno, "make a machine: %s", strerror(errno));
+	return 0;
+}
+
+int vmm_machine_vcpus(struct vmm_machine *machine, unsigned int nr_vcpus)
+{
 	machine->vcpus = calloc(nr_vcpus, sizeof(*machine->vcpus));
 	if (!machine->vcpus)
 		return vmm_fail(ENOMEM, "make a machine: no memory");
-	if (machine->wake_fd < 0)
-		return vmm_fail(errno, "make a machine: %s", strerror(errno));
 	machine->nr_vcpus = nr_vcpus;
 	for (unsigned int i = 0; i < nr_vcpus; i++) {
 		machine->vcpus[i].machine = machine;
@@ -37,8 +44,17 @@ int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus)
 	return 0;
 }
 
+int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus)
+{
+	int ret = vmm_machine_begin(machine);
+
+	return ret ? ret : vmm_machine_vcpus(machine, nr_vcpus);
+}
+
 int vmm_machine_accel(struct vmm_machine *machine, enum vmm_accel_choice choice)
 {
+	int ret;
+
 	machine->accel = choice == VMM_ACCEL_THREAD ? &vmm_accel_thread : &vmm_accel_kvm;
 	if (choice == VMM_ACCEL_AUTO && access("/dev/kvm", R_OK | W_OK)) {
 		if (!machine->quiet)
@@ -46,7 +62,8 @@ int vmm_machine_accel(struct vmm_machine *machine, enum vmm_accel_choice choice)
 				strerror(errno));
 		machine->accel = &vmm_accel_thread;
 	}
-	return machine->accel->open(machine);
+	ret = machine->accel->open(machine);
+	return ret ? ret : vmm_dirty_settle(machine);
 }
 
 void vmm_machine_fail(struct vmm_machine *machine, const char *text)
@@ -77,7 +94,8 @@ static void *vcpu_thread(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
-	if (machine->accel->run(vcpu))
+	/* A machine that arrives paused waits here. */
+	if (!vmm_desk_park(vcpu) && machine->accel->run(vcpu))
 		vmm_machine_fail(machine, vmm_error_text());
 	pthread_mutex_lock(&machine->lock);
 	vcpu->ended = true;
@@ -86,17 +104,22 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
+/* Under the lock: who pauses meanwhile must not take a vCPU that runs for one that never began. */
 int vmm_machine_start(struct vmm_machine *machine)
 {
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
-		struct vmm_vcpu *vcpu = &machine->vcpus[i];
-		int err = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+	int err = 0;
 
+	pthread_mutex_lock(&machine->lock);
+	for (unsigned int i = 0; !err && i < machine->nr_vcpus; i++) {
+		struct vmm_vcpu *vcpu = &machine->vcpus[i];
+
+		err = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+		vcpu->started = !err;
 		if (err)
-			return vmm_fail(err, "start the thread of vCPU %u: %s", i, strerror(err));
-		vcpu->started = true;
+			vmm_fail(err, "start the thread of vCPU %u: %s", i, strerror(err));
 	}
-	return 0;
+	pthread_mutex_unlock(&machine->lock);
+	return -err;
 }
 
 static void kick_all(struct vmm_machine *machine)
@@ -166,9 +189,11 @@ int vmm_machine_stop(struct vmm_machine *machine)
 	pthread_mutex_unlock(&machine->lock);
 	if (err)
 		return vmm_fail(err, "a vCPU did not end: it waits for a page that nobody brings");
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++)
+	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
 		if (machine->vcpus[i].started)
 			pthread_join(machine->vcpus[i].thread, NULL);
+		machine->vcpus[i].started = false;
+	}
 	return 0;
 }
 
@@ -181,6 +206,8 @@ void vmm_machine_free(struct vmm_machine *machine)
 	}
 	if (machine->accel && machine->accel_data)
 		machine->accel->close(machine);
+	vmm_close_fd(&machine->wp_pagemap_fd);
+	vmm_close_fd(&machine->wp_uffd);
 	vmm_memory_unmap(&machine->memory);
 	free(machine->vcpus);
 	machine->vcpus = NULL;

@@ -7,7 +7,7 @@
  * command line, the control thread those of the socket; both act on the machine
  * as a whole (issue, pause, snapshot, discard) only while holding `operation`.
  *
- * Locks, in this order: operation, then lock. `lock` guards every field below
+ * Locks, in this order: leave_lock, operation, lock. `lock` guards every field below
  * it and the fields of the vCPUs marked so, and is never held while guest
  * memory is touched: guest memory may be supplied by another process.
  */
@@ -19,12 +19,15 @@
 #include <stdint.h>
 
 #include "command.h"
+#include "dirty.h"
 #include "memory.h"
 #include "payload/abi.h"
 #include "state.h"
 
 struct vmm_machine;
+struct vmm_arrive;
 struct vmm_inside;
+struct vmm_leave;
 
 struct vmm_vcpu {
 	struct vmm_machine *machine;
@@ -80,6 +83,14 @@ extern const struct vmm_accel_ops vmm_accel_thread;
 enum vmm_accel_choice { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_THREAD };
 extern const char *const vmm_accel_names[];
 
+/* Where the machine is. It can be asked to do something only while it is here. */
+enum vmm_place {
+	VMM_HERE,
+	VMM_AWAITED, /* receive: none has come */
+	VMM_LEAVING, /* stopped here to run elsewhere; it may still come back */
+	VMM_GONE,    /* it runs elsewhere, with all its memory */
+};
+
 /* When things happened, CLOCK_MONOTONIC in ns; 0 is not yet. */
 struct vmm_times {
 	uint64_t request;      /* main() was entered */
@@ -93,7 +104,14 @@ struct vmm_machine {
 	const struct vmm_accel_ops *accel;
 	void *accel_data;
 	struct vmm_memory memory;
-	struct vmm_inside *inside; /* the pager that supplies memory from within, or NULL */
+	enum vmm_dirty_choice dirty_choice; /* --dirty */
+	const struct vmm_dirty_ops *dirty;  /* which it is, once there is an accelerator */
+	int wp_uffd;                        /* wp_dirty.c's, while it tracks; else -1 */
+	int wp_pagemap_fd;
+	struct vmm_inside *inside;  /* the pager that supplies memory from within, or NULL */
+	pthread_mutex_t leave_lock; /* before all others; keeps these two alive: */
+	struct vmm_leave *leave;    /* the last migration away, or NULL */
+	struct vmm_arrive *arrive;  /* the migration that brought the machine, or NULL */
 	unsigned int nr_vcpus;
 	struct vmm_vcpu *vcpus;
 	struct vmm_times times;
@@ -108,6 +126,7 @@ struct vmm_machine {
 	bool quit;
 	bool held; /* paused by the user: a snapshot leaves it so; under operation, read atomically
 		    */
+	enum vmm_place place;   /* changed under operation and lock, so read under either */
 	uint64_t seq;           /* of the last command or discard */
 	struct vmm_command cmd; /* the last one issued to the vCPUs */
 	bool scripted;          /* commands of the command line are still to come */
@@ -120,7 +139,9 @@ struct vmm_machine {
 };
 
 /* machine.c */
-int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus);
+int vmm_machine_begin(struct vmm_machine *machine);
+int vmm_machine_vcpus(struct vmm_machine *machine, unsigned int nr_vcpus);
+int vmm_machine_init(struct vmm_machine *machine, unsigned int nr_vcpus); /* the two together */
 int vmm_machine_accel(struct vmm_machine *machine, enum vmm_accel_choice choice);
 int vmm_machine_start(struct vmm_machine *machine);
 int vmm_machine_pause(struct vmm_machine *machine);
@@ -145,18 +166,35 @@ bool vmm_desk_park(struct vmm_vcpu *vcpu);
 void vmm_desk_entered(struct vmm_vcpu *vcpu);
 void vmm_desk_ran(struct vmm_vcpu *vcpu);
 
-/* issue.c: whole-machine operations */
+/*
+ * issue.c: whole-machine operations
+ *
+ * vmm_operation_begin() - take machine->operation, if the machine is here. Return: 0, or -EREMOTE
+ * with a text.
+ */
+int vmm_operation_begin(struct vmm_machine *machine);
+void vmm_operation_end(struct vmm_machine *machine);
+/*
+ * vmm_make_whole() - under operation: wait until no page is missing: one that a lazy restore or a
+ * migration has not brought yet. Return: 0 or -errno.
+ */
+int vmm_make_whole(struct vmm_machine *machine);
+void vmm_set_place(struct vmm_machine *machine, enum vmm_place place); /* under operation */
+enum vmm_place vmm_place(struct vmm_machine *machine);
+int vmm_check_place(struct vmm_machine *machine); /* 0, or -EREMOTE with a text: it is not here */
 int vmm_issue(struct vmm_machine *machine, const struct vmm_command *cmd);
 bool vmm_busy(struct vmm_machine *machine);
 bool vmm_scripted(struct vmm_machine *machine);
 void vmm_set_scripted(struct vmm_machine *machine, bool scripted);
 int vmm_wait(struct vmm_machine *machine);
-void vmm_stop_command(struct vmm_machine *machine);
+int vmm_stop_command(struct vmm_machine *machine);
 int vmm_discard(struct vmm_machine *machine, uint64_t gpa, uint64_t len);
 uint64_t vmm_progress(struct vmm_machine *machine);
 
 /* boot.c */
 int vmm_boot_memory(struct vmm_machine *machine);
 struct payload_mailbox *vmm_mailbox(const struct vmm_machine *machine, unsigned int vcpu);
+/* vmm_mailbox_wrote() - the VMM has changed it: after each such change */
+void vmm_mailbox_wrote(struct vmm_machine *machine, unsigned int vcpu);
 
 #endif

@@ -14,6 +14,8 @@ static const struct {
 	{"run", vmm_cmd_run, "start a guest, run commands in it"},
 	{"snapshot", vmm_cmd_snapshot, "let a running guest be saved to a directory"},
 	{"restore", vmm_cmd_restore, "go on from a snapshot"},
+	{"receive", vmm_cmd_receive, "go on with a machine that another host sends"},
+	{"migrate", vmm_cmd_migrate, "let a running guest move to another host"},
 	{"control", vmm_cmd_control, "ask a running guest: status, pause, commands, quit"},
 };
 

@@ -10,85 +10,16 @@
 #include "payload/abi.h"
 #include "util.h"
 
-#define HUGE_BYTES (2 * MIB)
-#ifndef MAP_HUGE_2MB
-#define MAP_HUGE_2MB (21 << 26)
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26)
 #endif
 #ifndef MADV_POPULATE_READ /* Linux 5.14 */
 #define MADV_POPULATE_READ 22
 #endif
 
-const char *const vmm_backing_names[VMM_BACKINGS + 1] = {"anon", "memfd", "hugetlbfs", NULL};
-
-static uint64_t page_size_of(enum vmm_backing backing)
-{
-	return backing == VMM_BACKING_HUGETLBFS ? HUGE_BYTES : 4 * KIB;
-}
-
-static void add_region(struct vmm_layout *layout, uint64_t gpa, uint64_t size,
-		       enum vmm_backing backing)
-{
-	layout->regions[layout->nr_regions] = (struct vmm_region){
-		.gpa = gpa,
-		.size_bytes = size,
-		.offset = vmm_layout_bytes(layout),
-		.page_size = page_size_of(backing),
-		.backing = backing,
-	};
-	layout->nr_regions++;
-}
-
-int vmm_layout_make(uint64_t memory_bytes, uint64_t hole_start, enum vmm_backing backing,
-		    struct vmm_layout *layout)
-{
-	uint64_t unit = page_size_of(backing);
-	uint64_t low = memory_bytes < hole_start ? memory_bytes : hole_start;
-
-	if (memory_bytes < VMM_MIN_MEMORY || memory_bytes > VMM_MAX_MEMORY || memory_bytes % unit)
-		return vmm_fail(EINVAL, "memory size %llu: wants 4M to 64G in units of %llu bytes",
-				(unsigned long long)memory_bytes, (unsigned long long)unit);
-	if (hole_start < VMM_MIN_MEMORY || hole_start > VMM_HOLE_START || hole_start % HUGE_BYTES)
-		return vmm_fail(EINVAL, "hole at %llu: wants 4M to 3G in units of 2M",
-				(unsigned long long)hole_start);
-	*layout = (struct vmm_layout){0};
-	add_region(layout, 0, low, backing);
-	if (memory_bytes > low)
-		add_region(layout, VMM_HOLE_END, memory_bytes - low, backing);
-	return 0;
-}
-
-int vmm_layout_rebase(struct vmm_layout *layout, enum vmm_backing backing)
-{
-	uint64_t unit = page_size_of(backing);
-
-	for (unsigned int i = 0; i < layout->nr_regions; i++) {
-		struct vmm_region *region = &layout->regions[i];
-
-		if ((region->gpa | region->size_bytes) % unit)
-			return vmm_fail(EINVAL,
-					"region %u (gpa 0x%llx, %llu bytes) does not fit %s pages "
-					"of %llu bytes",
-					i, (unsigned long long)region->gpa,
-					(unsigned long long)region->size_bytes,
-					vmm_backing_names[backing], (unsigned long long)unit);
-		region->backing = backing;
-		region->page_size = unit;
-	}
-	return 0;
-}
-
-uint64_t vmm_layout_bytes(const struct vmm_layout *layout)
-{
-	uint64_t total = 0;
-
-	for (unsigned int i = 0; i < layout->nr_regions; i++)
-		total += layout->regions[i].size_bytes;
-	return total;
-}
-
 static int huge_failed(const struct vmm_memory *memory, int err)
 {
-	unsigned long long pages = vmm_layout_bytes(&memory->layout) / HUGE_BYTES;
+	unsigned long long pages = vmm_layout_bytes(&memory->layout) / VMM_HUGE_BYTES;
 
 	if (err != ENOMEM)
 		return vmm_fail(err, "huge pages for guest memory: %s", strerror(err));
@@ -99,40 +30,41 @@ static int huge_failed(const struct vmm_memory *memory, int err)
 			pages, pages);
 }
 
+static int map_failed(const struct vmm_memory *memory, const struct vmm_region *region, int err)
+{
+	if (region->backing == VMM_BACKING_HUGETLBFS)
+		return huge_failed(memory, err);
+	return vmm_fail(err, "map guest memory at gpa 0x%llx: %s", (unsigned long long)region->gpa,
+			strerror(err));
+}
+
+/* Huge pages are reserved by mapping them: too few are noticed here, not by a guest that dies. */
 static int map_region(struct vmm_memory *memory, const struct vmm_region *region)
 {
-	void *want = memory->base + region->gpa;
-	int flags = MAP_FIXED;
+	bool shared = memory->memfd >= 0;
+	int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
 	void *got;
 
-	if (region->backing == VMM_BACKING_MEMFD)
-		flags |= MAP_SHARED;
-	else
-		flags |= MAP_PRIVATE | MAP_ANONYMOUS;
-	if (region->backing == VMM_BACKING_HUGETLBFS)
-		flags |= MAP_HUGETLB | MAP_HUGE_2MB;
-	else
+	if (region->backing != VMM_BACKING_HUGETLBFS)
 		flags |= MAP_NORESERVE;
-	got = mmap(want, region->size_bytes, PROT_READ | PROT_WRITE, flags,
-		   region->backing == VMM_BACKING_MEMFD ? memory->memfd : -1,
-		   region->backing == VMM_BACKING_MEMFD ? (off_t)region->offset : 0);
-	if (got != MAP_FAILED)
-		return 0;
-	if (region->backing == VMM_BACKING_HUGETLBFS)
-		return huge_failed(memory, errno);
-	return vmm_fail(errno, "map guest memory at gpa 0x%llx: %s",
-			(unsigned long long)region->gpa, strerror(errno));
+	got = mmap(memory->base + region->gpa, region->size_bytes, PROT_READ | PROT_WRITE, flags,
+		   memory->memfd, shared ? (off_t)region->offset : 0);
+	return got == MAP_FAILED ? map_failed(memory, region, errno) : 0;
 }
 
 static int make_memfd(struct vmm_memory *memory)
 {
+	bool huge = memory->layout.regions[0].backing == VMM_BACKING_HUGETLBFS;
 	uint64_t size = vmm_layout_bytes(&memory->layout);
 
-	memory->memfd = memfd_create("guest-memory", MFD_CLOEXEC);
-	if (memory->memfd < 0 || ftruncate(memory->memfd, (off_t)size))
-		return vmm_fail(errno, "memfd of %llu bytes for guest memory: %s",
-				(unsigned long long)size, strerror(errno));
-	return 0;
+	memory->memfd =
+		memfd_create("guest-memory", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	if (memory->memfd >= 0 && !ftruncate(memory->memfd, (off_t)size))
+		return 0;
+	if (huge)
+		return huge_failed(memory, errno);
+	return vmm_fail(errno, "memfd of %llu bytes for guest memory: %s", (unsigned long long)size,
+			strerror(errno));
 }
 
 static int reserve(struct vmm_memory *memory)
@@ -143,16 +75,24 @@ static int reserve(struct vmm_memory *memory)
 	void *got;
 
 	memory->window_bytes = last->gpa + last->size_bytes;
-	memory->reserved_bytes = memory->window_bytes + HUGE_BYTES;
+	memory->reserved_bytes = memory->window_bytes + VMM_HUGE_BYTES;
 	got = mmap(NULL, memory->reserved_bytes, PROT_NONE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (got == MAP_FAILED)
 		return vmm_fail(errno, "reserve %llu bytes of address space for guest memory: %s",
 				(unsigned long long)memory->reserved_bytes, strerror(errno));
 	memory->reserved = got;
-	start = ((uintptr_t)got + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1);
+	start = ((uintptr_t)got + VMM_HUGE_BYTES - 1) & ~(uintptr_t)(VMM_HUGE_BYTES - 1);
 	memory->base = (unsigned char *)got + (start - (uintptr_t)got);
 	return 0;
+}
+
+static int make_wrote(struct vmm_memory *memory)
+{
+	uint64_t words = (vmm_layout_pages(&memory->layout) + 63) / 64;
+
+	memory->wrote = calloc(words, sizeof(*memory->wrote));
+	return memory->wrote ? 0 : vmm_fail(ENOMEM, "guest memory: no memory for a bitmap");
 }
 
 int vmm_memory_map(struct vmm_memory *memory, const struct vmm_layout *layout)
@@ -161,7 +101,9 @@ int vmm_memory_map(struct vmm_memory *memory, const struct vmm_layout *layout)
 
 	*memory = (struct vmm_memory){.layout = *layout, .memfd = -1, .uffd = -1};
 	ret = reserve(memory);
-	if (!ret && layout->regions[0].backing == VMM_BACKING_MEMFD)
+	if (!ret)
+		ret = make_wrote(memory);
+	if (!ret && layout->regions[0].backing != VMM_BACKING_ANON)
 		ret = make_memfd(memory);
 	for (unsigned int i = 0; !ret && i < layout->nr_regions; i++)
 		ret = map_region(memory, &layout->regions[i]);
@@ -170,8 +112,24 @@ int vmm_memory_map(struct vmm_memory *memory, const struct vmm_layout *layout)
 	return ret;
 }
 
+int vmm_memory_alias(struct vmm_memory *memory)
+{
+	void *got = mmap(NULL, vmm_layout_bytes(&memory->layout), PROT_READ | PROT_WRITE,
+			 MAP_SHARED, memory->memfd, 0);
+
+	if (got == MAP_FAILED)
+		return vmm_fail(errno, "second mapping of guest memory: %s", strerror(errno));
+	memory->alias = got;
+	return 0;
+}
+
 void vmm_memory_unmap(struct vmm_memory *memory)
 {
+	if (memory->alias)
+		munmap(memory->alias, vmm_layout_bytes(&memory->layout));
+	memory->alias = NULL;
+	free(memory->wrote);
+	memory->wrote = NULL;
 	if (memory->reserved)
 		munmap(memory->reserved, memory->reserved_bytes);
 	memory->reserved = NULL;
@@ -193,26 +151,36 @@ static const struct vmm_region *region_of(const struct vmm_memory *memory, uint6
 	return NULL;
 }
 
+void vmm_memory_wrote(struct vmm_memory *memory, uint64_t gpa, uint64_t len)
+{
+	uint64_t page = 0;
+
+	for (unsigned int i = 0; len && i < memory->layout.nr_regions; i++) {
+		const struct vmm_region *region = &memory->layout.regions[i];
+		uint64_t size = region->page_size;
+
+		if (gpa >= region->gpa && gpa - region->gpa < region->size_bytes) {
+			uint64_t end = page + (gpa - region->gpa + len - 1) / size;
+
+			for (page += (gpa - region->gpa) / size; page <= end; page++)
+				__atomic_fetch_or(&memory->wrote[page / 64], 1ull << page % 64,
+						  __ATOMIC_RELEASE);
+			return;
+		}
+		page += region->size_bytes / size;
+	}
+}
+
 void *vmm_memory_addr(const struct vmm_memory *memory, uint64_t gpa, uint64_t len)
 {
 	return region_of(memory, gpa, len) ? memory->base + gpa : NULL;
 }
 
-int vmm_memory_discard(struct vmm_memory *memory, uint64_t gpa, uint64_t len)
+/* Shared memory keeps its pages through DONTNEED; and fallocate(2) would not tell the uffd. */
+static int drop(const struct vmm_memory *memory, uint64_t gpa, uint64_t len)
 {
-	const struct vmm_region *region = region_of(memory, gpa, len);
-	int advice;
+	int advice = memory->memfd >= 0 ? MADV_REMOVE : MADV_DONTNEED;
 
-	if (memory->no_discard)
-		return vmm_fail(EOPNOTSUPP,
-				"discard: the segv trap does not see memory go: use the uffd trap");
-	if (!region || !len || (gpa | len) % region->page_size)
-		return vmm_fail(EINVAL,
-				"discard of gpa 0x%llx, %llu bytes: not whole pages of a region",
-				(unsigned long long)gpa, (unsigned long long)len);
-	/* Shared memory keeps its pages through DONTNEED; and fallocate(2) would not tell the uffd.
-	 */
-	advice = region->backing == VMM_BACKING_MEMFD ? MADV_REMOVE : MADV_DONTNEED;
 	while (madvise(memory->base + gpa, len, advice)) {
 		if (errno != EAGAIN && errno != EINTR)
 			return vmm_fail(errno, "discard of gpa 0x%llx, %llu bytes: %s",
@@ -222,8 +190,33 @@ int vmm_memory_discard(struct vmm_memory *memory, uint64_t gpa, uint64_t len)
 	return 0;
 }
 
-/* Where the kernel may not take our faults, populate by touching from here. */
-static void touch(const unsigned char *addr, uint64_t len, uint64_t page_size)
+int vmm_memory_discard(struct vmm_memory *memory, uint64_t gpa, uint64_t len)
+{
+	const struct vmm_region *region = region_of(memory, gpa, len);
+	int ret;
+
+	if (memory->no_discard)
+		return vmm_fail(EOPNOTSUPP,
+				"discard: the segv trap does not see memory go: use the uffd trap");
+	if (__atomic_load_n(&memory->pinned, __ATOMIC_SEQ_CST))
+		return vmm_fail(EBUSY, "discard: a migration has lent the machine's memory to"
+				       " libfabric, which keeps its pages");
+	if (!region || !len || (gpa | len) % region->page_size)
+		return vmm_fail(EINVAL,
+				"discard of gpa 0x%llx, %llu bytes: not whole pages of a region",
+				(unsigned long long)gpa, (unsigned long long)len);
+	ret = drop(memory, gpa, len);
+	/* Also when it failed half-way. */
+	vmm_memory_wrote(memory, gpa, len);
+	return ret;
+}
+
+/*
+ * Where the kernel may not take our faults, populate by touching from here. Guests may be writing what
+ * is read: only that it was touched matters.
+ */
+__attribute__((no_sanitize("thread"))) static void touch(const unsigned char *addr, uint64_t len,
+							 uint64_t page_size)
 {
 	for (uint64_t at = 0; at < len; at += page_size)
 		(void)*(const volatile unsigned char *)(addr + at);
@@ -265,8 +258,8 @@ int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, bool progress)
 						" were pulled",
 						(unsigned long long)(done / MIB),
 						(unsigned long long)(total / MIB));
-			len = region->size_bytes - at < HUGE_BYTES ? region->size_bytes - at
-								   : HUGE_BYTES;
+			len = region->size_bytes - at < VMM_HUGE_BYTES ? region->size_bytes - at
+								       : VMM_HUGE_BYTES;
 			ret = pull_step(memory, memory->base + region->gpa + at, len,
 					region->page_size);
 			if (progress &&

@@ -22,8 +22,12 @@ struct vmm_machine_info {
 	enum vmm_accel_choice accel; /* that took the snapshot */
 	uint64_t seq;
 	uint64_t state_len;             /* of vcpus.bin */
-	char running[VMM_COMMAND_TEXT]; /* the command under way, or empty */
+	char running[VMM_COMMAND_TEXT]; /* the command under way, or empty: */
+	bool idle;                      /* or the last, which has ended, for who asks how it went */
 	uint64_t running_seq;
+	uint64_t running_ns;           /* for so long */
+	bool paused;                   /* by the user */
+	uint64_t mismatches;           /* found so far */
 	bool busy[PAYLOAD_MAX_VCPUS];  /* who has not finished it */
 	bool taken[PAYLOAD_MAX_VCPUS]; /* and who has begun */
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "save.h"
 #include "snapshot.h"
 #include "util.h"
 
@@ -14,6 +15,14 @@
 static int unreadable(const struct vmm_snapshot *snapshot, const char *name, int ret)
 {
 	return vmm_fail(-ret, "%s/%s: %s", snapshot->path, name, strerror(-ret));
+}
+
+/* The last failure was this file's. */
+static int blame(const struct vmm_snapshot *snapshot, const char *name)
+{
+	AUTO_FREE char *why = strdup(vmm_error_text());
+
+	return vmm_fail(EINVAL, "%s/%s: %s", snapshot->path, name, why ? why : "no memory");
 }
 
 static int open_layout(struct vmm_snapshot *snapshot)
@@ -59,12 +68,8 @@ static int open_state(struct vmm_snapshot *snapshot)
 				snapshot->path, len, (unsigned long long)snapshot->info.state_len);
 	if (vmm_state_parse(bytes, len, &snapshot->state, err, sizeof(err)))
 		return vmm_fail(EINVAL, "%s/vcpus.bin: %s", snapshot->path, err);
-	for (unsigned int i = 0; i < snapshot->info.nr_vcpus; i++)
-		if (snapshot->info.accel == VMM_ACCEL_KVM &&
-		    (!vmm_state_find(&snapshot->state, VMM_STATE_REGS, i) ||
-		     !vmm_state_find(&snapshot->state, VMM_STATE_SREGS, i)))
-			return vmm_fail(EINVAL, "%s/vcpus.bin: no registers for vCPU %u",
-					snapshot->path, i);
+	if (vmm_check_registers(&snapshot->info, &snapshot->state))
+		return blame(snapshot, "vcpus.bin");
 	return 0;
 }
 
@@ -173,21 +178,10 @@ int vmm_snapshot_read_memory(const struct vmm_snapshot *snapshot, struct vmm_mem
 
 int vmm_snapshot_adopt(const struct vmm_snapshot *snapshot, struct vmm_machine *machine)
 {
-	const struct vmm_machine_info *info = &snapshot->info;
-	struct vmm_command cmd = {0};
+	struct vmm_machine_info info = snapshot->info;
 
-	machine->seq = info->seq;
-	if (!info->running[0])
-		return 0;
-	if (vmm_command_parse(info->running, &cmd) || cmd.kind != VMM_COMMAND_PAYLOAD)
-		return vmm_fail(EINVAL, "%s/machine.json: \"running\": \"%.80s\" is no command",
-				snapshot->path, info->running);
-	cmd.payload.seq = info->running_seq;
-	machine->cmd = cmd;
-	machine->issued_ns = machine->times.request;
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
-		machine->vcpus[i].busy = info->busy[i];
-		machine->vcpus[i].taken = info->taken[i] ? info->running_seq : 0;
-	}
-	return 0;
+	/* A restored machine begins anew: of what had ended it does not report. */
+	if (info.idle)
+		info.running[0] = '\0';
+	return vmm_adopt(machine, &info) ? blame(snapshot, "machine.json") : 0;
 }

@@ -56,6 +56,14 @@ static int number(const struct parser *p, const json_t *object, const char *key,
 	return 0;
 }
 
+/* The same, or 0 when it is not there. */
+static int maybe_number(const struct parser *p, const json_t *object, const char *key, uint64_t max,
+			uint64_t *value)
+{
+	*value = 0;
+	return json_object_get(object, key) ? number(p, object, key, max, value) : 0;
+}
+
 static int name(const struct parser *p, const json_t *object, const char *key,
 		const char *const *names, int *value)
 {
@@ -207,9 +215,21 @@ static int read_running(const struct parser *p, const json_t *running,
 	if (!ret && !info->running_seq)
 		return bad(p, "\"running\": \"seq\" is 0");
 	if (!ret)
+		ret = maybe_number(p, running, "elapsed_ns", INT64_MAX, &info->running_ns);
+	if (!ret)
 		ret = read_vcpus(p, json_object_get(running, "busy"), info->nr_vcpus, info->busy);
 	if (!ret)
 		ret = read_vcpus(p, json_object_get(running, "taken"), info->nr_vcpus, info->taken);
+	return ret;
+}
+
+static int read_ended(const struct parser *p, const json_t *ended, struct vmm_machine_info *info)
+{
+	int ret = read_running(p, ended, info);
+
+	info->idle = true;
+	memset(info->busy, 0, sizeof(info->busy));
+	memset(info->taken, 1, sizeof(info->taken));
 	return ret;
 }
 
@@ -240,7 +260,12 @@ int vmm_snapshot_parse_machine(const char *text, size_t len, struct vmm_machine_
 		ret = number(&p, root, "seq", INT64_MAX, &info->seq);
 	if (!ret)
 		ret = number(&p, root, "state_bytes", VMM_STATE_MAX_BYTES, &info->state_len);
+	if (!ret)
+		ret = maybe_number(&p, root, "mismatches", INT64_MAX, &info->mismatches);
+	info->paused = json_is_true(json_object_get(root, "paused"));
 	info->nr_vcpus = (unsigned int)vcpus;
 	info->accel = (enum vmm_accel_choice)accel;
-	return ret ? ret : read_running(&p, json_object_get(root, "running"), info);
+	if (!ret)
+		ret = read_running(&p, json_object_get(root, "running"), info);
+	return ret || info->running[0] ? ret : read_ended(&p, json_object_get(root, "ended"), info);
 }

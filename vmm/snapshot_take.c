@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "save.h"
 #include "snapshot.h"
 #include "util.h"
 
@@ -54,35 +55,6 @@ static json_t *layout_json(const struct vmm_layout *layout)
 			 (json_int_t)layout->regions[0].page_size, "regions", regions);
 }
 
-/* The command under way; called while every vCPU is parked. */
-static json_t *running_json(const struct vmm_machine *machine)
-{
-	uint64_t seq = machine->cmd.payload.seq;
-	json_t *busy = json_array();
-	json_t *taken = json_array();
-
-	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
-		if (machine->vcpus[i].busy)
-			json_array_append_new(busy, json_integer(i));
-		if (machine->vcpus[i].taken == seq)
-			json_array_append_new(taken, json_integer(i));
-	}
-	if (json_array_size(busy))
-		return json_pack("{s:s, s:I, s:o, s:o}", "command", machine->cmd.text, "seq",
-				 (json_int_t)seq, "busy", busy, "taken", taken);
-	json_decref(busy);
-	json_decref(taken);
-	return json_null();
-}
-
-static json_t *machine_json(const struct vmm_machine *machine, size_t state_len)
-{
-	return json_pack("{s:i, s:i, s:s, s:i, s:I, s:I, s:o}", "version", VMM_MACHINE_VERSION,
-			 "vcpus", (int)machine->nr_vcpus, "accel", machine->accel->name,
-			 "payload_abi", (int)PAYLOAD_ABI, "seq", (json_int_t)machine->seq,
-			 "state_bytes", (json_int_t)state_len, "running", running_json(machine));
-}
-
 static int create(int dir_fd, const char *name)
 {
 	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -113,16 +85,17 @@ static int write_json(int dir_fd, const char *name, json_t *json)
 static int write_state(struct vmm_machine *machine, int dir_fd)
 {
 	struct vmm_state_out out;
-	int ret = vmm_state_begin(&out);
+	AUTO_FREE char *text = NULL;
+	int ret = vmm_save(machine, &out);
 
 	if (!ret)
-		ret = machine->accel->save(machine, &out);
-	if (!ret) {
-		vmm_state_end(&out);
 		ret = write_file(dir_fd, "vcpus.bin", out.data, out.len);
-	}
 	if (!ret)
-		ret = write_json(dir_fd, "machine.json", machine_json(machine, out.len));
+		text = vmm_describe(machine, out.len);
+	if (!ret && !text)
+		ret = vmm_fail(ENOMEM, "write machine.json: no memory");
+	if (!ret)
+		ret = write_file(dir_fd, "machine.json", text, strlen(text));
 	vmm_state_free(&out);
 	return ret;
 }
@@ -192,12 +165,12 @@ static int write_directory(struct vmm_machine *machine, const char *path)
 
 static int take(struct vmm_machine *machine, const char *path)
 {
-	int ret = 0;
+	int ret = vmm_operation_begin(machine);
 
-	pthread_mutex_lock(&machine->operation);
+	if (ret)
+		return ret;
 	/* While the guest still runs: what is missing would make the pause long. */
-	if (machine->memory.partial)
-		ret = vmm_memory_pull(&machine->memory, &machine->quit, !machine->quiet);
+	ret = vmm_make_whole(machine);
 	if (!ret)
 		ret = vmm_machine_pause(machine);
 	if (!ret && vmm_machine_failed(machine))
@@ -206,7 +179,7 @@ static int take(struct vmm_machine *machine, const char *path)
 		ret = write_directory(machine, path);
 	if (!machine->held)
 		vmm_machine_resume(machine);
-	pthread_mutex_unlock(&machine->operation);
+	vmm_operation_end(machine);
 	return ret;
 }
 

@@ -27,6 +27,7 @@ enum vmm_state_tag {
 	VMM_STATE_EVENTS,
 	VMM_STATE_DEBUGREGS,
 	VMM_STATE_CLOCK,
+	VMM_STATE_MACHINE, /* what it is and does, as text: save.h */
 	VMM_STATE_TAGS,
 };
 

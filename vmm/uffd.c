@@ -67,3 +67,17 @@ int vmm_uffd_register(struct vmm_memory *memory, bool user_only)
 	memory->partial = !ret;
 	return ret;
 }
+
+/* Its memory is not registered where it was never armed, or the pager has let go already. */
+void vmm_uffd_release(struct vmm_memory *memory)
+{
+	for (unsigned int i = 0; memory->uffd >= 0 && i < memory->layout.nr_regions; i++) {
+		const struct vmm_region *region = &memory->layout.regions[i];
+		struct uffdio_range range = {
+			.start = (uintptr_t)(memory->base + region->gpa),
+			.len = region->size_bytes,
+		};
+
+		(void)ioctl(memory->uffd, UFFDIO_UNREGISTER, &range);
+	}
+}

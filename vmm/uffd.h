@@ -19,6 +19,9 @@ extern const char *const vmm_form_names[];
  */
 int vmm_uffd_register(struct vmm_memory *memory, bool user_only);
 
+/* vmm_uffd_release() - nothing is missing any more: let it watch no longer */
+void vmm_uffd_release(struct vmm_memory *memory);
+
 /**
  * vmm_handshake() - say what Firecracker says: one message on a Unix stream
  * socket, a JSON array of regions, with the userfaultfd as SCM_RIGHTS

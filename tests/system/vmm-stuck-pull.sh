@@ -89,3 +89,32 @@ ended line 30
 ((status == 1)) || fail "status $status (line)"
 contains "$(cat "$tmp/line.log")" 'restore: snapshot .*/never: .*the machine is ending'
 nothing_left never
+
+# Nobody brings a single page: who waits for a result waits, and nobody else with him.
+cat >"$tmp/deaf.py" <<'PYTHON'
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print('listens', flush=True)
+peer, _ = listener.accept()
+kept = socket.recv_fds(peer, 65536, 4)
+peer.recv(1)
+PYTHON
+start deaf python3 "$tmp/deaf.py" "$tmp/deaf.sock"
+wait_for 20 grep -q listens "$tmp/deaf.log"
+start pageless "$vmm" restore "$tmp/s" --uffd "$tmp/deaf.sock" --accel thread --control "$tmp/control"
+wait_for 20 ask status
+start asker timeout 60 "$vmm" control --control "$tmp/control" wait
+asked() {
+	local said
+	said=$(timeout 10 "$vmm" control --control "$tmp/control" --json command stop 2>&1) || :
+	[[ $said = *'busy with a request'* ]]
+}
+wait_for 20 asked
+timeout 10 "$vmm" control --control "$tmp/control" --json status | jq -e '.state == "running"' >/dev/null ||
+	fail "no status while a result is waited for"
+running asker || fail "there was a result without a page"
+ask quit >/dev/null
+ended pageless 30
+((status == 1)) || fail "status $status (pageless)"

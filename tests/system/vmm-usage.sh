@@ -40,7 +40,7 @@ usage 'missing' control --control "$tmp/c"
 
 # The man page names, in each verb's part, the options of its --help, and knows none that there is not.
 page=$top/man/faultline-vmm.1.scd
-for verb in run snapshot restore control; do
+for verb in run snapshot restore receive migrate control; do
 	"$vmm" $verb --help >"$tmp/help"
 	contains "$(cat "$tmp/help")" "usage: faultline-vmm $verb"
 	sed -n 's/^  --\([a-z-]*\).*/--\1/p' "$tmp/help" | sort >"$tmp/options"
