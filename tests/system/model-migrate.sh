@@ -1,0 +1,43 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# The switch and the recovery of the page link, in every order of events: tests/model/migrate.pml.
+# Each mistake that the model can be given must be found.
+#
+# builds: plain
+# timeout: 180
+. "$(dirname "$0")/../functions.sh"
+
+command -v spin >/dev/null || skip other "spin is not installed"
+
+model=$PWD/tests/model/migrate.pml
+cd "$tmp"
+
+# check OPTION... - builds the model's verifier and runs it; succeeds when it ended, with what it said in pan.out
+check() {
+	rm -f pan pan.* _spin_nvr.tmp
+	spin -a "$@" "$model" >spin.out 2>&1 || fail "spin $*: $(cat spin.out)"
+	cc -w -O2 -DSAFETY -DCOLLAPSE -DMEMLIM=4096 -o pan pan.c || fail "the verifier does not compile"
+	./pan -m20000 >pan.out 2>&1 || :
+	grep -q 'errors: ' pan.out || fail "$*: no result: $(tail -n 5 pan.out)"
+	! grep -qE 'max search depth too small|out of memory|memory limit' pan.out ||
+		fail "$*: not all of it was searched: $(grep -E 'depth|memory' pan.out)"
+}
+
+right() {
+	check "$@"
+	grep -q 'errors: 0' pan.out || fail "$*: $(grep -m 3 'pan:' pan.out)"
+	echo "right: $*: $(awk '/states, stored/ { print $1 }' pan.out) states"
+}
+
+wrong() {
+	check "$@"
+	! grep -q 'errors: 0' pan.out || fail "$*: the mistake was not found"
+	echo "found: $*: $(grep -m 1 '^pan:1' pan.out)"
+}
+
+right -DLOSSES=2
+right -DLOSSES=1 -DCANCELS
+for mistake in $(sed -n 's/^#ifdef \(BREAK_[A-Z_]*\).*/\1/p' "$model"); do
+	wrong "-D$mistake"
+done
