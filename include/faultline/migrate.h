@@ -99,8 +99,10 @@ enum fl_migrate_way { FL_MIGRATE_BY_LINK = 0, FL_MIGRATE_BY_FABRIC = 1, FL_MIGRA
  *	frames, and reading them would allocate them. Called once, after track(on). 0 or a negative
  *	errno. May be NULL: none is known
  *
- * All are called by the migration's thread, with the ctx that fl_outgoing_new() was given, and in this
- * order: track(on), holes, collect..., stop, save, collect, track(off), but for go_on and ended. While
+ * All are called with the ctx that fl_outgoing_new() was given, and in this order: track(on), holes,
+ * collect..., stop, save, collect, track(off), but for go_on and ended. They are called by the
+ * migration's thread, but for the last collect() and track(off) of a machine that runs on the other side
+ * already: those have a thread of their own, so that neither the machine nor a demand waits for them. While
  * one runs the other side hears nothing of this one: each must take less than the timeout.
  */
 struct fl_outgoing_calls {
@@ -312,7 +314,8 @@ struct fl_incoming_memory {
  *	errno with a sentence in @err
  * @run: the machine is ours: let vCPUs run. 0 or a negative errno
  * @ended: it is over (DONE, FAILED) or was interrupted (LOST); likewise FAILED when no machine came to
- *	run here. May be NULL
+ *	run here. DONE comes when the other side has heard that all is here, or had the timeout to come back
+ *	and hear it. May be NULL
  * @way: after prepare(): make a source of the descriptor of a way, @kind being one of the options' ways. It reads
  *	the image that the layout describes, and becomes the migration's. fl_source_fabric_open(),
  *	fl_source_worker_way(). 0; a negative errno with a sentence in @err, which ends the migration. May be

@@ -179,6 +179,7 @@ static void after_go(struct fl_outgoing *out, int ret)
 			end(out, FL_MIGRATE_DONE);
 			return;
 		}
+		fl_outgoing_await_due(out);
 		if (atomic_load(&out->quit))
 			break;
 		fl_outgoing_lost(out);
@@ -308,8 +309,8 @@ static int copy_layout(struct fl_outgoing *out, const struct fl_layout *layout,
 
 static int make_sets(struct fl_outgoing *out)
 {
-	struct fl_pageset **sets[] = {&out->left,     &out->zeros,    &out->due,
-				      &out->answered, &out->received, &out->torn};
+	struct fl_pageset **sets[] = {&out->left,     &out->zeros, &out->due,  &out->answered,
+				      &out->received, &out->torn,  &out->fresh};
 
 	for (size_t i = 0; i < sizeof(sets) / sizeof(*sets); i++)
 		if (fl_pageset_new(sets[i], out->pages))
@@ -334,6 +335,7 @@ static void destroy(struct fl_outgoing *out)
 	fl_pageset_free(out->answered);
 	fl_pageset_free(out->received);
 	fl_pageset_free(out->torn);
+	fl_pageset_free(out->fresh);
 	fl_layout_free(out->layout);
 	fl_fd_close(&out->wake_fd);
 	(void)pthread_mutex_destroy(&out->lock);

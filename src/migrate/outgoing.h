@@ -88,6 +88,12 @@ struct fl_outgoing {
 	struct fl_pageset *due;   /* those that were left at the switch */
 	struct fl_pageset *answered; /* what these connections have carried since the switch */
 	struct fl_pageset *received; /* in a recovery */
+	struct fl_pageset *fresh;    /* written last: of the thread that finds what is due */
+	pthread_t finder;
+	bool finding, finder_runs; /* it was begun; as a thread, to be joined */
+	_Atomic bool found;        /* it has ended */
+	int fresh_ret;
+	bool undecided;          /* every page counts as due */
 	struct fl_pageset *torn; /* came with a wrong sum: must be among what is collected next */
 	uint64_t due_page;       /* DUE frames have been sent up to here */
 	bool due_ended;
@@ -149,6 +155,11 @@ int fl_outgoing_round(struct fl_outgoing *out);
 int fl_outgoing_collect(struct fl_outgoing *out);
 /* What came with a wrong sum was written since, and is left: else -EBADMSG. */
 int fl_outgoing_check_torn(struct fl_outgoing *out);
+
+/* What is due: begin to find it, when GO is out; is it known; wait until it is. */
+void fl_outgoing_find_due(struct fl_outgoing *out);
+bool fl_outgoing_due_known(struct fl_outgoing *out);
+void fl_outgoing_await_due(struct fl_outgoing *out);
 int fl_outgoing_track(struct fl_outgoing *out, bool on);
 /* Bytes of the pages of a set. */
 uint64_t fl_outgoing_bytes(const struct fl_outgoing *out, const struct fl_pageset *set);

@@ -59,7 +59,8 @@ static void every_page_travels_once(void **state)
 	rig_end(&rig);
 }
 
-static void what_is_not_due_is_clean_once(void **state)
+/* Until the set is known every page counts as due: what was sent then is in the set all the same. */
+static void before_the_set_is_known_all_is_due(void **state)
 {
 	struct rig rig;
 	struct peer *peer = &rig.peer;
@@ -68,23 +69,64 @@ static void what_is_not_due_is_clean_once(void **state)
 	rig_begin(&rig, FL_MIGRATE_HYBRID);
 	rig_start(&rig);
 	peer_to_state(&rig);
-	/* Page 5 is due, its neighbours are not: asked for before the set has come. */
 	peer_ask(peer, FL_CHANNEL_DEMAND, 0, 10);
 	peer_ask(peer, FL_CHANNEL_MAIN, 0, 20);
 	peer_await_pages(peer, 0, 20);
-	assert_int_equal(peer->travelled[5], 1);
 	for (uint64_t page = 0; page < 20; page++)
 		assert_int_equal(peer->answered[page], 1);
-	assert_int_equal(peer->clean_frames, 3); /* 0 to 4, 6 to 9; 10 to 19 */
-	assert_int_equal(rig_stats(&rig).clean, 3);
-	/* What was asked for before GO is answered before GO; what was sent then is in the set all the same. */
+	assert_int_equal(peer->clean_frames, 0);
 	peer_say(peer, FL_FRAME_READY);
 	peer_await(peer, FL_FRAME_DUE_END);
-	assert_int_equal(peer->due_said, 1);
-	assert_true(fl_pageset_has(peer->due, 5));
+	for (uint64_t page = 0; page < 20; page++)
+		assert_true(fl_pageset_has(peer->due, page));
+	/* Those, and not the ones that are clean and were not asked for. */
+	assert_int_equal(peer->due_said, 20);
 	peer_say(peer, FL_FRAME_RUNNING);
 	complete(&rig);
 	assert_same_memory(&rig);
+	rig_end(&rig);
+}
+
+/* A request that crosses DUE_END on its way. */
+static void what_is_not_due_is_clean_once(void **state)
+{
+	struct rig rig;
+	struct peer *peer = &rig.peer;
+
+	(void)state;
+	rig_begin(&rig, FL_MIGRATE_HYBRID);
+	rig_start(&rig);
+	peer_to_due_end(&rig);
+	assert_int_equal(peer->due_said, 1); /* page 5 */
+	peer_ask(peer, FL_CHANNEL_DEMAND, 0, 10);
+	peer_await_pages(peer, 0, 10);
+	peer_ask(peer, FL_CHANNEL_MAIN, 0, 20);
+	peer_await_pages(peer, 0, 20);
+	for (uint64_t page = 0; page < 20; page++)
+		assert_int_equal(peer->answered[page], 1);
+	assert_int_equal(peer->travelled[5], 1);
+	assert_int_equal(peer->clean_frames, 3); /* 0 to 4, 6 to 9; 10 to 19 */
+	assert_int_equal(rig_stats(&rig).clean, 3);
+	peer_say(peer, FL_FRAME_RUNNING);
+	complete(&rig);
+	assert_same_memory(&rig);
+	rig_end(&rig);
+}
+
+/* What was written last cannot be told: nothing that is there is trusted, and nothing is lost. */
+static void a_set_that_cannot_be_collected_is_all(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_begin(&rig, FL_MIGRATE_POSTCOPY);
+	rig.fail_collect = -EIO;
+	rig_start(&rig);
+	peer_to_due_end(&rig);
+	assert_int_equal(rig.peer.due_said, ALL);
+	peer_to_bye(&rig);
+	assert_same_memory(&rig);
+	assert_int_equal(rig_wait(&rig, 1), FL_MIGRATE_DONE);
 	rig_end(&rig);
 }
 
@@ -517,7 +559,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_page_travels_once),
+		cmocka_unit_test(before_the_set_is_known_all_is_due),
 		cmocka_unit_test(what_is_not_due_is_clean_once),
+		cmocka_unit_test(a_set_that_cannot_be_collected_is_all),
 		cmocka_unit_test(demand_overtakes_the_background),
 		cmocka_unit_test(as_many_requests_as_the_protocol_has),
 		cmocka_unit_test(complete_does_not_need_all),

@@ -66,7 +66,7 @@ static enum answer answer_of(const struct fl_outgoing *out, uint64_t page)
 {
 	if (fl_pageset_has(out->answered, page))
 		return ANSWER_NONE;
-	return fl_pageset_has(out->left, page) ? ANSWER_CONTENTS : ANSWER_CLEAN;
+	return out->undecided || fl_pageset_has(out->left, page) ? ANSWER_CONTENTS : ANSWER_CLEAN;
 }
 
 static uint64_t run_of(const struct fl_outgoing *out, const struct fl_asked *asked,
@@ -107,7 +107,8 @@ static int64_t send_contents(struct fl_outgoing *out, struct fl_side *side, uint
 		return done;
 	(void)fl_pageset_del(out->left, page, (uint64_t)done);
 	fl_count(side->pages, (uint64_t)done);
-	fl_count(&out->figures.due_left, -(uint64_t)done);
+	if (!out->undecided)
+		fl_count(&out->figures.due_left, -(uint64_t)done);
 	return done;
 }
 
@@ -151,9 +152,9 @@ static int serve_demand(struct fl_outgoing *out)
 	return ret < 0 ? ret : 0;
 }
 
-static bool due_frames_left(const struct fl_outgoing *out)
+static bool due_frames_left(struct fl_outgoing *out)
 {
-	return out->going && !out->due_ended;
+	return out->going && !out->due_ended && fl_outgoing_due_known(out);
 }
 
 /* Until DUE_END every page counts as stale over there: the set goes before the background. */

@@ -42,33 +42,13 @@ static int save(struct fl_outgoing *out)
 	return 0;
 }
 
-/* The last time: what is left now is due, and stays so. */
-static int settle_due(struct fl_outgoing *out)
-{
-	int ret = fl_outgoing_collect(out);
-
-	return ret ? ret : fl_outgoing_track(out, false);
-}
-
-static void keep_due(struct fl_outgoing *out)
-{
-	uint64_t page = 0, run, count = 0;
-
-	while ((run = fl_pageset_run(out->left, &page))) {
-		(void)fl_pageset_add(out->due, page, run);
-		page += run;
-		count += run;
-	}
-	fl_figure(&out->figures.due, count);
-	fl_figure(&out->figures.due_left, count);
-	out->serving = true;
-}
-
 /* Mode precopy: nothing may be left to fault for. */
 static int last_round(struct fl_outgoing *out)
 {
-	int ret = settle_due(out);
+	int ret = fl_outgoing_collect(out);
 
+	if (!ret)
+		ret = fl_outgoing_track(out, false);
 	if (!ret)
 		ret = fl_outgoing_round(out);
 	if (!ret)
@@ -79,33 +59,26 @@ static int last_round(struct fl_outgoing *out)
 	return fl_outgoing_say(out, FL_FRAME_DUE_END, 0, 0);
 }
 
-/* What is due is found while the first of the state is under way. */
+/* Demand is served from here on: loading may touch memory. */
 static int send_state(struct fl_outgoing *out)
 {
-	bool precopy = out->options.mode == FL_MIGRATE_PRECOPY;
 	uint64_t sent = 0;
-	int ret, queued = 0;
+	int ret = 0, queued;
 
 	out->expected |= fl_frame_bit(FL_FRAME_REQUEST);
-	while (!queued || !out->serving) {
-		if (!queued)
-			queued = fl_blob_send(out->main.conn, FL_FRAME_STATE, 0, out->state,
-					      out->state_len, &sent);
-		if (queued < 0)
-			return fl_conn_reason(out->main.conn, "main", queued, &out->why);
-		ret = fl_outgoing_flush(out, &out->main, UINT64_MAX);
-		if (!ret && !out->serving && !precopy)
-			ret = settle_due(out);
-		if (!ret && !out->serving)
-			keep_due(out);
+	out->undecided = out->options.mode != FL_MIGRATE_PRECOPY;
+	out->serving = true;
+	while (!(queued = fl_blob_send(out->main.conn, FL_FRAME_STATE, 0, out->state,
+				       out->state_len, &sent))) {
+		ret = fl_outgoing_serve(out, false);
 		if (!ret)
-			ret = fl_outgoing_serve(out, false);
-		if (!ret && !queued)
 			ret = fl_outgoing_turn(out, fl_outgoing_serve_due(out, false));
 		if (ret)
 			return ret;
 	}
-	return 0;
+	if (queued < 0)
+		return fl_conn_reason(out->main.conn, "main", queued, &out->why);
+	return fl_outgoing_flush(out, &out->main, UINT64_MAX);
 }
 
 /* The machine runs nowhere meanwhile: a peer that lives but does not get ready is not waited for. */
@@ -187,5 +160,9 @@ int fl_outgoing_switch(struct fl_outgoing *out)
 		ret = send_state(out);
 	if (!ret)
 		ret = await_ready(out);
-	return ret ? ret : fl_outgoing_go(out);
+	if (!ret)
+		ret = fl_outgoing_go(out);
+	if (!ret)
+		fl_outgoing_find_due(out);
+	return ret;
 }
