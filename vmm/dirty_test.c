@@ -20,7 +20,7 @@
 
 #define VCPUS       3u
 #define COLLECTIONS 24
-#define STEP        20        /* pages that the guest writes between two of them, at least */
+#define STEP        12        /* pages that the guest writes between two of them, at least */
 #define OWN_GPA     (2 * MIB) /* the VMM's writes go there: the guest's churn area is at the end */
 #define OWN_PAGES   200u
 #define BURST       500u

@@ -279,10 +279,12 @@ static void report(const struct vmm_drive *drive, json_t *results, int status, u
 	json_decref(all);
 }
 
-/* A signal is the normal end of a churn that has no rounds; else it cuts work short. */
+/* A signal is the normal end of a churn that has no rounds; else it cuts work short, as it does where
+ * the machine has not wholly arrived. */
 static bool endless(const struct vmm_machine *machine)
 {
-	return machine->cmd.payload.op == PAYLOAD_OP_CHURN && !machine->cmd.payload.rounds;
+	return machine->cmd.payload.op == PAYLOAD_OP_CHURN && !machine->cmd.payload.rounds &&
+	       !(machine->arrive && machine->memory.partial);
 }
 
 static int exit_status(const struct vmm_drive *drive, int ret)

@@ -26,7 +26,7 @@
  *
  *	MACHINE, ROUNDS, LOADING	failed: the machine goes on where it was
  *	READY	lost: GO may be on its way, so the machine may be ours. Only the other side's word on main
- *		(CANCEL, ERROR) says that it is not
+ *		(CANCEL, ERROR) says that it is not; once it has come back it is committed, and cannot
  *	GONE	lost: the machine is ours, and waits for its pages
  *	COMPLETE	all is here, but the other side may not know: it may come back for that for as
  *		long as the timeout, then it is done

@@ -97,7 +97,7 @@ static bool take_side(struct fl_incoming_side *side)
 	if (in->broken.code) /* by what it called: that says it better */
 		return false;
 	/* What comes by demand may have overtaken GO on main. */
-	if (more == -EREMOTEIO && side == &in->main)
+	if (more == -EREMOTEIO && side == &in->main && in->again == FL_AGAIN_NOTHING)
 		in->called_off = true;
 	(void)fl_conn_reason(side->conn, side->name, more, &in->broken);
 	return false;

@@ -276,7 +276,7 @@ static bool expected(const struct fl_incoming *in, const struct fl_frame *frame)
 		return in->stage >= FL_STAGE_ROUNDS && !whole_before && in->again != FL_AGAIN_GO &&
 		       !fl_incoming_way_reads(in);
 	case FL_FRAME_CANCEL:
-		return in->stage <= FL_STAGE_READY;
+		return in->stage <= FL_STAGE_READY && in->again == FL_AGAIN_NOTHING;
 	case FL_FRAME_BYE:
 		return in->stage == FL_STAGE_COMPLETE && in->complete_ns;
 	default:

@@ -114,6 +114,13 @@ void fl_incoming_listen(struct fl_incoming *in)
 		       strerrordesc_np(-err));
 }
 
+static void tell_lost(struct fl_incoming *in)
+{
+	fl_incoming_phase(in, FL_MIGRATE_LOST);
+	if (in->calls.ended)
+		in->calls.ended(in->ctx, FL_MIGRATE_LOST);
+}
+
 void fl_incoming_lose(struct fl_incoming *in)
 {
 	struct fl_error why = in->broken;
@@ -134,9 +141,7 @@ void fl_incoming_lose(struct fl_incoming *in)
 		return; /* nothing is missing but a goodbye */
 	fl_log(&in->options.log, FL_LOG_WARNING, "migration lost: %s", why.text);
 	say_error(in, &why);
-	fl_incoming_phase(in, FL_MIGRATE_LOST);
-	if (in->calls.ended)
-		in->calls.ended(in->ctx, FL_MIGRATE_LOST);
+	tell_lost(in);
 }
 
 /* What is there for good: never asked for again. */
@@ -203,6 +208,7 @@ static void take_over(struct fl_incoming *in, struct fl_pair *pair)
 		fl_log(&in->options.log, FL_LOG_WARNING, "cannot recover: %s",
 		       strerrordesc_np(-err));
 		fl_incoming_listen(in);
+		tell_lost(in);
 		return;
 	}
 	in->lost_ns = 0;
@@ -280,6 +286,7 @@ void fl_incoming_recover_posted(struct fl_incoming *in)
 		if (result < 0) {
 			fl_log(&in->options.log, FL_LOG_WARNING, "cannot recover: %s", err.text);
 			say_error(in, &err);
+			tell_lost(in);
 			return;
 		}
 		fl_incoming_meeting_stop(in, &in->listener);

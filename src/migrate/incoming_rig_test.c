@@ -567,9 +567,11 @@ void rig_ended(struct rig *rig, enum fl_migrate_phase phase, int code, const cha
 	struct fl_error err;
 
 	rig_wait(rig->ends > rig->heard);
-	assert_int_equal(rig->end[rig->heard++], phase);
-	assert_int_equal(rig_phase(rig), phase);
 	fl_incoming_error(rig->in, &err);
+	if (rig->end[rig->heard++] != phase)
+		fail_msg("%s instead of %s: %s", fl_migrate_phase_name(rig->end[rig->heard - 1]),
+			 fl_migrate_phase_name(phase), err.text);
+	assert_int_equal(rig_phase(rig), phase);
 	if (err.code != code || (text && !strstr(err.text, text)))
 		fail_msg("%d \"%s\" instead of %d \"%s\"", err.code, err.text, code,
 			 text ? text : "");

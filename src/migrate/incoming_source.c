@@ -315,6 +315,8 @@ void *fl_incoming_answer_place(struct fl_incoming_side *side, uint64_t offset, u
 		return NULL;
 	if (*len_bytes > end - offset)
 		*len_bytes = end - offset;
+	if (*len_bytes > FL_INCOMING_SERVE_STEP) /* what comes in one step is had in one step */
+		*len_bytes = FL_INCOMING_SERVE_STEP;
 	*len_bytes = run_of(slot, slot->coming, offset, *len_bytes);
 	return place_of(slot, offset, len_bytes);
 }

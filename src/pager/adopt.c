@@ -113,9 +113,12 @@ void fl_adopt_touch(struct fl_pager *pager, uint64_t page)
 	fl_count(&pager->count.adopted, 1);
 }
 
-/* May the guest's touch of this page be answered by the kernel itself? */
+/* May the guest's touch of this page be answered by the kernel itself? Not what was let go before: there a
+ * page that had been given back may be the guest's anew. */
 static bool can_let_go(const struct fl_pager *pager, uint64_t page)
 {
+	if (fl_release_has(pager, page))
+		return false;
 	switch (fl_table_state(pager->parts.table, page)) {
 	case FL_ABSENT:
 		return fl_adopt_has(pager, page);

@@ -364,6 +364,31 @@ static void test_removed(void **state)
 	stop(&guest);
 }
 
+/* What was let go is the guest's for good: a read that fails lets pages be gone through again, and must
+ * not punch a hole once more where the guest has written since. */
+static void test_let_go_once(void **state)
+{
+	struct guest guest;
+
+	(void)state;
+	start(&guest, (struct guest_config){.kind = GUEST_MEMFD, .pages = 300, .around = 1});
+	place(&guest, 2, 298);
+	remove_pages(&guest, 50, 3, MADV_DONTNEED);
+	adopt(&guest);
+	wait_adopted(&guest);
+	guest_check_zero(&guest, 51);
+	memset(guest_addr(&guest, 51), 7, PAGE);
+	fl_pager_fill(guest.pager);
+	run(&guest);
+	assert_int_equal(peer_read(&peer, 0)->len_bytes, 2 * PAGE);
+	peer_order(&peer, &(struct peer_order){.result = -EIO});
+	run(&guest);
+	assert_int_equal(peer.submits, 3); /* each alone */
+	assert_int_equal(guest_addr(&guest, 51)[5], 7);
+	assert_int_equal(guest_stats(&guest).released, 298 - 3);
+	stop(&guest);
+}
+
 /* As many faults as a pager serves at a time: the next one is not read. */
 #define SERVED 64
 
@@ -623,10 +648,11 @@ int main(void)
 		cmocka_unit_test(test_clean),         cmocka_unit_test(test_short_runs),
 		cmocka_unit_test(test_touched_first), cmocka_unit_test(test_touched_zeros),
 		cmocka_unit_test(test_pending),       cmocka_unit_test(test_splits),
-		cmocka_unit_test(test_removed),       cmocka_unit_test(test_late_fault),
-		cmocka_unit_test(test_release),       cmocka_unit_test(test_random),
-		cmocka_unit_test(test_refused),       cmocka_unit_test(test_again),
-		cmocka_unit_test(test_taken_over),    cmocka_unit_test(test_huge),
+		cmocka_unit_test(test_removed),       cmocka_unit_test(test_let_go_once),
+		cmocka_unit_test(test_late_fault),    cmocka_unit_test(test_release),
+		cmocka_unit_test(test_random),        cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_again),         cmocka_unit_test(test_taken_over),
+		cmocka_unit_test(test_huge),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

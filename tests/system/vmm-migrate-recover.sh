@@ -54,6 +54,9 @@ whole recovery
 lost
 refused "$vmm" migrate --control "$tmp/b" --recover
 contains "$output" 'wants --to HOST:PORT'
+refused timeout 30 "$vmm" migrate --control "$tmp/b" --recover --to 127.0.0.1:1
+contains "$output" '[Rr]efused'
+wait_for 20 phase_is b lost
 start waiter bash -c 'to_file "$@"' to_file "$tmp/recovery" "$vmm" migrate --control "$tmp/a" --recover \
 	--listen 127.0.0.1:0 --json
 listening() {
