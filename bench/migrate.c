@@ -238,7 +238,7 @@ static int release_of(const struct settings *settings, double dirty, const char 
 	double ours[ROUNDS_MAX], beside[ROUNDS_MAX], scale = 1024.0 * MIB;
 
 	for (unsigned int i = 0; i < settings->rounds; i++) {
-		struct fl_incoming_stats in;
+		struct fl_incoming_stats in = {0};
 
 		beside[i] = memcpy_ms(machine.len_bytes) * scale / (double)machine.len_bytes;
 		if (move(&machine, &in) < 0 || !in.clean_ns)

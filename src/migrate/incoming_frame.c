@@ -100,7 +100,7 @@ static int not_named(struct fl_incoming *in, const char *what,
 static int begin_pages(struct fl_incoming_side *side, const struct fl_frame *frame)
 {
 	struct fl_incoming *in = side->in;
-	struct fl_incoming_range range;
+	struct fl_incoming_range range = {0};
 	int err;
 
 	if (!(in_rounds(in) && side == &in->main) && !in_answers(in))
@@ -156,7 +156,7 @@ static int on_dropped(void *ctx, const struct fl_frame *frame, uint64_t offset, 
 static int take_zero(struct fl_incoming_side *side, const struct fl_frame *frame)
 {
 	struct fl_incoming *in = side->in;
-	struct fl_incoming_range range;
+	struct fl_incoming_range range = {0};
 
 	if (!(in_rounds(in) && side == &in->main) && !in_answers(in))
 		return unexpected(side, frame);
@@ -170,7 +170,7 @@ static int take_zero(struct fl_incoming_side *side, const struct fl_frame *frame
 
 static int take_clean(struct fl_incoming_side *side, const struct fl_frame *frame)
 {
-	struct fl_incoming_range range;
+	struct fl_incoming_range range = {0};
 
 	if (!in_answers(side->in))
 		return unexpected(side, frame);
@@ -224,7 +224,7 @@ static int take_round(struct fl_incoming *in, const struct fl_frame *frame)
 
 static int take_range(struct fl_incoming *in, const struct fl_frame *frame)
 {
-	struct fl_incoming_range range;
+	struct fl_incoming_range range = {0};
 
 	if (fl_incoming_range(in, "RANGE", frame->offset, frame->bytes, &range) < 0 ||
 	    not_named(in, "RANGE", &range) < 0)

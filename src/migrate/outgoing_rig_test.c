@@ -300,9 +300,8 @@ void rig_end(struct rig *rig)
 static void flush(struct fl_conn *conn)
 {
 	struct pollfd poll_fd = {.fd = fl_conn_fd(conn), .events = POLLOUT};
-	int ret;
 
-	while (!(ret = fl_conn_flush(conn, UINT64_MAX)))
+	while (!fl_conn_flush(conn, UINT64_MAX))
 		assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
 }
 

@@ -39,7 +39,7 @@ begin() {
 }
 
 finish_run() {
-	wait_for 20 phase_is b done
+	wait_for 20 phase_is b "done"
 	ended a 20
 	((status == 0)) || fail "the source ended with status $status"
 	proves b

@@ -26,7 +26,7 @@ soak() { # ACCEL VCPUS MOVES
 		receives "m$i" --accel "$1"
 		wait_for 60 at_work "$from" $((work * (RANDOM % 8) / 8))
 		migrates "$from" --mode "${modes[RANDOM % 3]}" --max-downtime "$down"
-		[[ $(value "$tmp/$from.migration" .phase) = done ]] || fail "$(cat "$tmp/$from.migration")"
+		[[ $(value "$tmp/$from.migration" .phase) = "done" ]] || fail "$(cat "$tmp/$from.migration")"
 		rm -f "$tmp/$from" "$tmp/$from".*
 		from=m$i
 	done

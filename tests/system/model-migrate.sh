@@ -38,6 +38,7 @@ wrong() {
 
 right -DLOSSES=2
 right -DLOSSES=1 -DCANCELS
-for mistake in $(sed -n 's/^#ifdef \(BREAK_[A-Z_]*\).*/\1/p' "$model"); do
+mapfile -t mistakes < <(sed -n 's/^#ifdef \(BREAK_[A-Z_]*\).*/\1/p' "$model")
+for mistake in "${mistakes[@]}"; do
 	wrong "-D$mistake"
 done
