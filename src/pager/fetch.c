@@ -97,6 +97,8 @@ int fl_fetch_pool_new(struct fl_pager *pager)
 		shape.demand_len * pager->demand_slots + shape.fill_len * shape.fill_slots;
 	pager->arena = mmap(NULL, pager->arena_len, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!shape.smallest) /* a layout has at least one region */
+		return -EINVAL;
 	pager->each = calloc(pager->arena_len / shape.smallest + ADOPT_PAGES, sizeof(*pager->each));
 	if (pager->pieces)
 		pager->units = calloc(unit_words(shape.demand_len) * pager->demand_slots +

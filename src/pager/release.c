@@ -19,6 +19,7 @@
 #include "pager/pager.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -107,9 +108,8 @@ static int release_region(struct fl_pager *pager, const struct fl_region *region
 		rc = fl_release_run(pager, &place, pages);
 		if (rc < 0)
 			fl_log(&pager->options.log, FL_LOG_DEBUG,
-			       "releasing 0x%llx bytes at 0x%llx: %s",
-			       (unsigned long long)(pages * region->page_size),
-			       (unsigned long long)place.addr, strerror(-rc));
+			       "releasing 0x%" PRIx64 " bytes at 0x%" PRIx64 ": %s",
+			       pages * region->page_size, place.addr, strerror(-rc));
 		if (rc == -ESRCH)
 			return rc;
 		result = result ? result : rc;
