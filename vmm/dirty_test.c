@@ -70,7 +70,7 @@ static void take_copy(struct rig *rig, uint64_t page)
 		if (page >= fl_layout_region(rig->layout, i)->first_page)
 			region = fl_layout_region(rig->layout, i);
 	assert_non_null(region);
-	page -= region->first_page;
+	page -= region->first_page; /* NOLINT(clang-analyzer-core.NullDereference) */
 	memcpy(rig->copy + region->offset + page * region->page_size,
 	       (const char *)(uintptr_t)region->addr + page * region->page_size, // NOLINT
 	       region->page_size);

@@ -94,7 +94,7 @@ static int write_state(struct vmm_machine *machine, int dir_fd)
 		text = vmm_describe(machine, out.len);
 	if (!ret && !text)
 		ret = vmm_fail(ENOMEM, "write machine.json: no memory");
-	if (!ret)
+	if (!ret && text)
 		ret = write_file(dir_fd, "machine.json", text, strlen(text));
 	vmm_state_free(&out);
 	return ret;

@@ -94,7 +94,7 @@ static int export_to_fabric(struct vmm_way *way, const char *text, struct vmm_me
 	struct fl_fabric_memory ranges[VMM_MAX_REGIONS];
 	struct fl_fabric_options options;
 	struct fl_error err = {0};
-	struct fabric_text parts;
+	struct fabric_text parts = {0};
 	int ret = read_fabric(text, &parts);
 
 	if (ret)
@@ -139,7 +139,7 @@ int vmm_way_export(struct vmm_way *way, const struct vmm_way_options *options,
 int vmm_way_accept(struct vmm_way *way, const struct vmm_way_options *options,
 		   struct fl_incoming_options *how)
 {
-	struct fabric_text parts;
+	struct fabric_text parts = {0};
 	int ret = 0;
 
 	if (options->worker) {
@@ -160,7 +160,7 @@ static int open_fabric(const char *text, const struct vmm_memory *memory, uint32
 	struct fl_alias aliases[VMM_MAX_REGIONS];
 	struct fl_fabric_options options;
 	struct fl_error err = {0};
-	struct fabric_text parts;
+	struct fabric_text parts = {0};
 	int ret = read_fabric(text, &parts);
 
 	if (ret)
