@@ -123,8 +123,9 @@ struct fl_outgoing_calls {
  * @flags: FL_MIGRATE_*
  * @max_downtime_ms: pre-copy is done when what is left can be sent in this time, in milliseconds
  * @max_rounds: mode precopy fails, mode hybrid switches, after so many rounds
- * @bandwidth: most bytes a second for rounds and background, 0 for no limit. Demand is not limited, and what the
- *	other side reads by another way is so in rounds only
+ * @bandwidth: most bytes a second for rounds and background, 0 for no limit. Demand is not limited. What the
+ *	other side reads by another way is limited in rounds only, for after the switch nothing of it passes here:
+ *	a VMM that promises a limit offers no way, or mode precopy only
  * @timeout_ms: a peer that is silent for so long is lost, in milliseconds; one that is not READY so
  *	long after vCPUs were stopped has failed
  * @config: what the VMM tells its peer of the machine: vCPUs, devices; opaque to the library
@@ -220,7 +221,8 @@ FL_API int fl_outgoing_recover(struct fl_outgoing *out, const char *address, int
  * struct fl_outgoing_stats - how far it is
  * @size: sizeof(struct fl_outgoing_stats) as the caller was compiled
  * @phase: now
- * @round: the round under way, or the last; 0 before the first
+ * @round: the round under way, or the last; 0 before the first, and in mode postcopy, which sends nothing
+ *	but zeros before the switch: likewise @round_left and @dirty_rate
  * @pages: pages of the machine
  * @round_left: pages of this round not sent yet
  * @dirty_rate: pages written in a second, as the last round saw it
@@ -237,6 +239,8 @@ FL_API int fl_outgoing_recover(struct fl_outgoing *out, const char *address, int
  * @downtime_ns: from stopping vCPUs to hearing that they run, 0 before
  * @total_ns: from the start until now, or until it ended
  * @recoveries: how often it was recovered
+ * @waits: how long demands took, as the incoming side saw it (its FL_FAULT_MISS): told at the end. 0 before, and where
+ *	the other side does not tell
  */
 struct fl_outgoing_stats {
 	size_t size;
@@ -258,6 +262,7 @@ struct fl_outgoing_stats {
 	uint64_t downtime_ns;
 	uint64_t total_ns;
 	uint32_t recoveries;
+	struct fl_fault_stats waits;
 };
 
 /**
@@ -308,8 +313,9 @@ struct fl_incoming_memory {
 /**
  * struct fl_incoming_calls - what the VMM that a machine moves to must be able to do
  * @size: sizeof(struct fl_incoming_calls) as the caller was compiled
- * @prepare: make memory for @regions (addr FL_NOWHERE) and a machine as @config says, vCPUs not running.
- *	0; a negative errno with a sentence in @err, which the other side hears
+ * @prepare: make memory for @regions (addr FL_NOWHERE) and a machine as @config says, vCPUs not running. Must
+ *	end within the timeout, of both sides: the other one hears nothing of this one meanwhile, and takes it
+ *	for lost. 0; a negative errno with a sentence in @err, which the other side hears
  * @load: take the machine's state. May touch guest memory: what it touches is fetched. 0; a negative
  *	errno with a sentence in @err
  * @run: the machine is ours: let vCPUs run. 0 or a negative errno
@@ -453,7 +459,9 @@ FL_API void fl_incoming_error(const struct fl_incoming *in, struct fl_error *err
  * fl_incoming_free() - end it
  * @in: the migration, or NULL; not from within its calls
  *
- * In phase FOLLOWING or LOST, vCPUs that wait for a page wait on: stop or kill them first.
+ * In phase FOLLOWING or LOST, vCPUs that wait for a page wait on: stop or kill them first. A run() that is
+ * still under way is waited for. In phase LOST nobody brings what it touches: such pages are poisoned, and
+ * it has a SIGBUS.
  */
 FL_API void fl_incoming_free(struct fl_incoming *in);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "link/address.h"
 #include "session/journal.h"
 #include "util/error.h"
 #include "util/fd.h"
@@ -110,6 +111,7 @@ static const struct cli_usage usage = {
 
 static int check(const struct worker *worker, struct fl_error *err)
 {
+	struct fl_address address;
 	bool any = worker->cert || worker->key || worker->authority;
 
 	if (!worker->config.socket_path)
@@ -117,7 +119,7 @@ static int check(const struct worker *worker, struct fl_error *err)
 	if (any && !(worker->cert && worker->key && worker->authority))
 		return fl_error_set(err, -EINVAL,
 				    "--tls-cert, --tls-key and --tls-ca belong together");
-	return 0;
+	return worker->config.listen ? fl_address_parse(&address, worker->config.listen, err) : 0;
 }
 
 /* SIGTERM and SIGINT as a descriptor; to be called before there is a second thread. */

@@ -17,6 +17,7 @@ struct fl_meet {
 	const struct fl_tls *tls; /* or NULL: plain */
 	enum fl_role role;
 	bool recover;
+	bool busy;               /* accepting: everyone is refused, until it is cancelled */
 	uint32_t features;       /* offered */
 	unsigned int timeout_ms; /* for connecting and each answer; when accepting: for the second
 				    * connection and each answer, not for the first to come; 0 for 10 s.
@@ -33,8 +34,8 @@ struct fl_pair {
 
 /*
  * fl_meet() - Return: 0; -ECANCELED, -ETIMEDOUT, -EPROTONOSUPPORT (no version in common: says both),
- * -EPERM (wrong session, wrong role), -EBADMSG, -EREMOTEIO (the peer's ERROR), what connect(2) and TLS
- * fail with. When accepting, a peer that fails is told why and closed, and the next one is waited
+ * -EPERM (wrong session, wrong role), -EBUSY (the peer is with another one), -EBADMSG, -EREMOTEIO (the
+ * peer's ERROR), what connect(2) and TLS fail with. When accepting, a peer that fails is told why and closed, and the next one is waited
  * for; only cancelling and errors of the listening socket end it. @log hears of such peers.
  */
 int fl_meet(const struct fl_meet *how, struct fl_pair *pair, const struct fl_log *log,

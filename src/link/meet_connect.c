@@ -83,7 +83,8 @@ static int refused(const struct fl_meet_taker *taker, struct fl_error *err)
 	char text[160];
 	int code = -EREMOTEIO;
 
-	if (taker->frame.id == EPROTONOSUPPORT || taker->frame.id == EPERM)
+	if (taker->frame.id == EPROTONOSUPPORT || taker->frame.id == EPERM ||
+	    taker->frame.id == EBUSY)
 		code = -(int)taker->frame.id;
 	fl_frame_text(text, sizeof(text), taker->payload, taker->frame.len);
 	return fl_error_set(err, code, "the peer answers: \"%s\"", text);

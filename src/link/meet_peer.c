@@ -150,6 +150,9 @@ static int check_hello(const struct fl_meet *how, struct fl_meet_peer *peer, str
 	if (theirs->role == (unsigned int)how->role)
 		return fl_error_set(err, -EPERM, "HELLO: both sides are the %s one",
 				    role_name(theirs->role));
+	if (how->busy)
+		return fl_error_set(err, -EBUSY,
+				    "HELLO: another machine is on its way to here already");
 	if (theirs->recover && !how->recover)
 		return fl_error_set(err, -EPERM, "HELLO: no machine here waits to be recovered");
 	if (!theirs->recover && how->recover)

@@ -241,6 +241,36 @@ static void broken_main_connections_are_forgotten(void **state)
 	host_free(&host);
 }
 
+/* Who has no room for another one says so at once, whatever is asked for, and goes on saying it. */
+static void a_busy_host_refuses_by_name(void **state)
+{
+	struct fl_wire_hello hello = good_hello(FL_CHANNEL_DEMAND);
+	struct fl_error err = {0};
+	struct fl_pair pair;
+	struct fl_meet how;
+	struct host host;
+	int fd;
+
+	(void)state;
+	host_init(&host, "127.0.0.1:0");
+	host.how.busy = true;
+	host_start(&host);
+	how = host_caller(&host);
+	for (unsigned int i = 0; i < 4; i++) {
+		how.recover = i % 2;
+		memset(how.session, how.recover ? 0x5a : 0, FL_WIRE_SESSION);
+		assert_int_equal(fl_meet(&how, &pair, NULL, &err), -EBUSY);
+		assert_non_null(strstr(err.text, "another machine is on its way to here already"));
+		assert_non_null(strstr(err.text, host.address));
+	}
+	fd = stranger(&host);
+	memset(hello.session, 0x5a, FL_WIRE_SESSION);
+	say_frame(fd, FL_FRAME_HELLO, &hello);
+	hear_error(fd, EBUSY, "already");
+	host_cancel(&host);
+	host_free(&host);
+}
+
 /* In a recovery the newest main connection counts: its peer knows that the older one is dead. */
 static void newest_connection_of_a_recovery_counts(void **state)
 {
@@ -367,6 +397,7 @@ int main(void)
 		cmocka_unit_test(running_out_of_descriptors_keeps_nobody_out),
 		cmocka_unit_test(late_strangers_are_told),
 		cmocka_unit_test(broken_main_connections_are_forgotten),
+		cmocka_unit_test(a_busy_host_refuses_by_name),
 		cmocka_unit_test(newest_connection_of_a_recovery_counts),
 		cmocka_unit_test(nothing_is_read_too_far),
 		cmocka_unit_test(slow_peers_are_taken),

@@ -74,7 +74,7 @@ static const struct rule rules[FL_FRAME_TYPES] = {
 			      .bytes_max = FL_WIRE_REQUEST_MAX},
 	[FL_FRAME_RECEIVED] = BITMAP("RECEIVED"),
 	[FL_FRAME_RECEIVED_END] = {.name = "RECEIVED_END", .about = ABOUT_NUMBER, .id_max = 1},
-	[FL_FRAME_COMPLETE] = BARE("COMPLETE"),
+	[FL_FRAME_COMPLETE] = {.name = "COMPLETE", .len_max = FL_WIRE_WAITS_BYTES},
 	[FL_FRAME_BYE] = BARE("BYE"),
 	[FL_FRAME_PING] = WITH_ID("PING", 0, ALL_FRAME_IDS),
 	[FL_FRAME_PONG] = WITH_ID("PONG", 0, ALL_FRAME_IDS),

@@ -25,6 +25,7 @@
 #define FL_WIRE_PAGES_MAX   (4u * 1024 * 1024)  /* payload of PAGES: sums and contents */
 #define FL_WIRE_BLOB_MAX    (64u * 1024 * 1024) /* MACHINE and STATE */
 #define FL_WIRE_REQUEST_MAX (2u * 1024 * 1024)
+#define FL_WIRE_WAITS_BYTES 32u   /* of COMPLETE: count, p50, p99, max: 64 bits each */
 #define FL_WIRE_REQUESTS    1024u /* unanswered on one connection */
 #define FL_WIRE_SESSION     16u
 #define FL_WIRE_WAYS        2u /* kinds of WAY: 1 fabric, 2 worker */
@@ -67,6 +68,7 @@ enum fl_frame_type {
 #define FL_FEATURE_LZ4    (1u << 1)
 #define FL_FEATURE_FABRIC (1u << 2) /* pages may be read over libfabric */
 #define FL_FEATURE_WORKER (1u << 3) /* pages may be read by a page worker */
+#define FL_FEATURE_WAITS  (1u << 4) /* COMPLETE tells how long demands took */
 
 enum fl_role { FL_ROLE_OUTGOING, FL_ROLE_INCOMING };
 enum fl_channel { FL_CHANNEL_MAIN, FL_CHANNEL_DEMAND };

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
+#include "link/bytes.h"
+#include "link/stream.h"
 #include "migrate/common.h"
 #include "util/clock.h"
 #include "util/error.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 const char *fl_migrate_phase_name(enum fl_migrate_phase phase)
 {
@@ -263,6 +267,47 @@ uint64_t fl_alive_due(const struct fl_alive *alive, const struct fl_conn *main)
 	return due_ns;
 }
 
+void fl_waits_encode(uint8_t payload[FL_WIRE_WAITS_BYTES], const struct fl_fault_stats *waits)
+{
+	fl_put64(payload, waits->count);
+	fl_put64(payload + 8, waits->p50_ns);
+	fl_put64(payload + 16, waits->p99_ns);
+	fl_put64(payload + 24, waits->max_ns);
+}
+
+int fl_waits_decode(struct fl_fault_stats *waits, const struct fl_frame *frame, const void *payload,
+		    struct fl_error *err)
+{
+	const uint8_t *bytes = payload;
+
+	*waits = (struct fl_fault_stats){0};
+	if (!frame->len)
+		return 0;
+	if (frame->len != FL_WIRE_WAITS_BYTES)
+		return fl_error_set(err, -EBADMSG, "COMPLETE: len is %u, must be 0 or %u",
+				    frame->len, FL_WIRE_WAITS_BYTES);
+	*waits = (struct fl_fault_stats){fl_get64(bytes), fl_get64(bytes + 8), fl_get64(bytes + 16),
+					 fl_get64(bytes + 24)};
+	if (waits->count <= INT64_MAX && waits->p50_ns <= waits->p99_ns &&
+	    waits->p99_ns <= waits->max_ns && waits->max_ns <= INT64_MAX)
+		return 0;
+	return fl_error_set(err, -EBADMSG, "COMPLETE: no demands take so long");
+}
+
+void fl_socket_drain(int fd, int cancel_fd, uint64_t end_ns)
+{
+	char bytes[16384];
+	const struct iovec iov = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+	int64_t n = 1;
+
+	(void)shutdown(fd, SHUT_WR);
+	while (n > 0 && fl_clock_ns() < end_ns) {
+		n = fl_socket_recv(fd, &iov, 1);
+		if (n == -EAGAIN)
+			n = !fl_socket_wait(fd, POLLIN, cancel_fd, end_ns);
+	}
+}
+
 int fl_frame_unexpected(const struct fl_frame *frame, enum fl_migrate_phase phase,
 			struct fl_error *err)
 {
@@ -281,7 +326,7 @@ int fl_conn_reason(const struct fl_conn *conn, const char *which, int code, stru
 
 uint32_t fl_migrate_features(uint32_t flags)
 {
-	return (flags & FL_MIGRATE_ZSTD ? FL_FEATURE_ZSTD : 0) |
+	return FL_FEATURE_WAITS | (flags & FL_MIGRATE_ZSTD ? FL_FEATURE_ZSTD : 0) |
 	       (flags & FL_MIGRATE_LZ4 ? FL_FEATURE_LZ4 : 0);
 }
 

@@ -85,6 +85,22 @@ int fl_alive_check(struct fl_alive *alive, struct fl_conn *main, const struct fl
 /* When fl_alive_check() should be called again at the latest: CLOCK_MONOTONIC, in ns. */
 uint64_t fl_alive_due(const struct fl_alive *alive, const struct fl_conn *main);
 
+/* --- COMPLETE: how long demands took, told to the side that has only answered them --- */
+
+void fl_waits_encode(uint8_t payload[FL_WIRE_WAITS_BYTES], const struct fl_fault_stats *waits);
+/* A frame without them tells nothing: zeros. -EBADMSG: what no demands could have taken. */
+int fl_waits_decode(struct fl_fault_stats *waits, const struct fl_frame *frame, const void *payload,
+		    struct fl_error *err);
+
+/* --- goodbye --- */
+
+/*
+ * Says no more on @fd, and throws away what still comes until the peer has closed its side, @cancel_fd (or
+ * -1) is readable, or CLOCK_MONOTONIC has passed @end_ns: closing with input unread would reset the
+ * connection, and take away from the peer what it has not read yet.
+ */
+void fl_socket_drain(int fd, int cancel_fd, uint64_t end_ns);
+
 /* --- reasons --- */
 
 /* A frame that this phase does not have: -EBADMSG, "ROUND_ACK came in phase meeting". */

@@ -7,7 +7,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* --- blobs --- */
 
@@ -314,6 +316,60 @@ static void what_is_not_taken_is_an_error(void **state)
 	}
 }
 
+static void how_long_demands_took_travels_or_does_not(void **state)
+{
+	const struct fl_fault_stats waits = {7, 1000, 2000, INT64_MAX};
+	struct fl_frame frame = {.type = FL_FRAME_COMPLETE, .len = FL_WIRE_WAITS_BYTES};
+	uint8_t payload[FL_WIRE_WAITS_BYTES];
+	struct fl_fault_stats got = {1, 1, 1, 1};
+	struct fl_error err;
+
+	(void)state;
+	fl_waits_encode(payload, &waits);
+	assert_int_equal(fl_waits_decode(&got, &frame, payload, &err), 0);
+	assert_memory_equal(&got, &waits, sizeof(got));
+	frame.len = 0;
+	assert_int_equal(fl_waits_decode(&got, &frame, NULL, &err), 0);
+	assert_int_equal(got.count, 0);
+	frame.len = 31;
+	assert_int_equal(fl_waits_decode(&got, &frame, payload, &err), -EBADMSG);
+	assert_string_equal(err.text, "COMPLETE: len is 31, must be 0 or 32");
+	frame.len = FL_WIRE_WAITS_BYTES;
+	payload[15] = 1; /* a p50 above the p99 */
+	assert_int_equal(fl_waits_decode(&got, &frame, payload, &err), -EBADMSG);
+	fl_waits_encode(payload, &waits);
+	payload[31] = 0x80; /* more than a signed number of 64 bits */
+	assert_int_equal(fl_waits_decode(&got, &frame, payload, &err), -EBADMSG);
+}
+
+/* The peer's last word is read, and what it says behind its end is not waited for. */
+static void a_socket_is_drained_until_the_peer_ends(void **state)
+{
+	uint64_t begin_ns = fl_clock_ns();
+	int fds[2], cancel_fd = eventfd(1, EFD_CLOEXEC);
+	char bytes[70000] = {0};
+
+	(void)state;
+	assert_true(cancel_fd >= 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(send(fds[1], bytes, sizeof(bytes), 0), sizeof(bytes));
+	fl_socket_drain(fds[0], cancel_fd, begin_ns + 60 * FL_NS_PER_S); /* called off, but reads */
+	assert_int_equal(recv(fds[0], bytes, sizeof(bytes), 0), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(recv(fds[1], bytes, sizeof(bytes), 0), 0); /* we have closed our side */
+	assert_int_equal(send(fds[1], bytes, 100, 0), 100);
+	assert_int_equal(close(fds[1]), 0);
+	fl_socket_drain(fds[0], -1, begin_ns + 60 * FL_NS_PER_S);
+	assert_int_equal(recv(fds[0], bytes, sizeof(bytes), 0), 0);
+	assert_true(fl_clock_ns() < begin_ns + 30 * FL_NS_PER_S);
+	assert_int_equal(close(fds[0]), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+	fl_socket_drain(fds[0], -1, fl_clock_ns() + FL_NS_PER_MS); /* a peer that does not end */
+	assert_int_equal(close(fds[0]), 0);
+	assert_int_equal(close(fds[1]), 0);
+	assert_int_equal(close(cancel_fd), 0);
+}
+
 static void every_phase_has_its_name(void **state)
 {
 	(void)state;
@@ -334,6 +390,8 @@ int main(void)
 		cmocka_unit_test(silence_is_answered_by_ping_and_then_an_error),
 		cmocka_unit_test(a_ping_is_answered),
 		cmocka_unit_test(what_is_not_taken_is_an_error),
+		cmocka_unit_test(how_long_demands_took_travels_or_does_not),
+		cmocka_unit_test(a_socket_is_drained_until_the_peer_ends),
 		cmocka_unit_test(every_phase_has_its_name),
 	};
 

@@ -147,6 +147,8 @@ static bool is_done(const struct fl_incoming *in)
 /* What went wrong is acted upon: see the table of stages in incoming.h. */
 static void react(struct fl_incoming *in)
 {
+	if (in->broken.code && in->stage == FL_STAGE_READY && !in->fatal && !in->called_off)
+		fl_incoming_hear_out(in);
 	if (in->broken.code) {
 		if (in->fatal || in->stage < FL_STAGE_READY ||
 		    (in->stage == FL_STAGE_READY && in->called_off))
@@ -196,6 +198,13 @@ static void serve(struct fl_incoming *in, struct fl_pager *pager)
 		(void)fl_queue_reap(&in->source.queue);
 }
 
+/* Is run() still under way, although it is to end, and nobody is there to bring what it may wait for? */
+static bool is_forsaken(struct fl_incoming *in)
+{
+	return atomic_load(&in->stopping) && in->stage >= FL_STAGE_GONE && !in->main.conn &&
+	       fl_incoming_guest_busy(in);
+}
+
 static void step(struct fl_incoming *in)
 {
 	struct fl_pager *pager = fl_incoming_pager(in);
@@ -206,6 +215,7 @@ static void step(struct fl_incoming *in)
 		fl_incoming_guest_posted(in);
 		fl_incoming_recover_posted(in);
 	}
+	in->source.forsaken = is_forsaken(in);
 	if (pager) {
 		serve(in, pager);
 	} else {
@@ -297,6 +307,7 @@ static void *engine_main(void *arg)
 			fail(in);
 		return NULL;
 	}
+	fl_incoming_listen(in);
 	while (!must_end(in)) {
 		wait(in);
 		step(in);

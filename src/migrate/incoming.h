@@ -15,7 +15,8 @@
  *
  * Other threads, each with a small mailbox under the lock: the *guest* thread calls load() and run(), which
  * may touch guest memory and so wait for the engine; up to two *meetings* wait for the other side to come
- * back, or go to it. They post, and kick event_fd.
+ * back, or go to it. They post, and kick event_fd. Before READY, when it cannot come back, the one that
+ * listens tells another machine that there is one already.
  *
  * What is known of a page before the due set is whole stands in three sets: @received, its contents are
  * in the second mapping and right; @zeros, the page cache has nothing and zeros are right; @torn, what
@@ -26,7 +27,8 @@
  *
  *	MACHINE, ROUNDS, LOADING	failed: the machine goes on where it was
  *	READY	lost: GO may be on its way, so the machine may be ours. Only the other side's word on main
- *		(CANCEL, ERROR) says that it is not; once it has come back it is committed, and cannot
+ *		(CANCEL, ERROR) says that it is not; once it has come back it is committed, and cannot.
+ *		Whatever ended, what main still has is heard before that is judged
  *	GONE	lost: the machine is ours, and waits for its pages
  *	COMPLETE	all is here, but the other side may not know: it may come back for that for as
  *		long as the timeout, then it is done
@@ -91,11 +93,13 @@ struct fl_incoming_side {
 	bool right;                         /* are all so far? */
 };
 
-/* A thread that meets the other side once more. Under fl_incoming.lock: done, result, pair, err. */
+/* A thread that meets the other side once more, or refuses who comes. Under fl_incoming.lock: done, result,
+ * pair, err. */
 struct fl_incoming_meeting {
 	struct fl_incoming *in;
 	pthread_t thread;
 	bool running;  /* the thread is to be joined */
+	bool refuses;  /* everyone: nobody can have lost us yet */
 	int cancel_fd; /* ends it */
 	char *address; /* to connect to, or NULL: listens */
 	bool done;
@@ -118,7 +122,7 @@ struct fl_incoming_guest {
 
 struct fl_incoming_read;
 
-/* The pager's source, and the one queue that it has: see incoming_source.c. */
+/* The pager's source, and the one queue that it has: see incoming_source.c, and of its reads incoming_slot.h. */
 struct fl_incoming_source {
 	struct fl_source source;
 	struct fl_queue queue;
@@ -130,6 +134,7 @@ struct fl_incoming_source {
 	bool reaped;          /* since the engine last looked */
 	bool settle;          /* what needs no answer any more is to be let go */
 	bool ask;             /* all that is outstanding is to be asked for again */
+	bool forsaken;        /* what the link would have to bring comes no more */
 };
 
 /* A set of pages that the other side is told, as many frames at a time as its connection takes. */
@@ -206,6 +211,7 @@ struct fl_incoming {
 	struct fl_pageset *due_again; /* and what is said to be */
 	bool due_whole, adopted;      /* adopted: received and zeros stay as they are */
 	uint64_t complete_ns;         /* when COMPLETE was sent */
+	bool tells_waits;             /* it has to say how long demands took */
 	uint64_t lost_ns;             /* when there was a connection last; 0 while there is one */
 	bool has_run;                 /* what run() returned was taken */
 
@@ -255,6 +261,8 @@ bool fl_incoming_take(struct fl_incoming *in);
 void fl_incoming_flush(struct fl_incoming *in);
 /* The same of demand alone: who waits for a page has waited long enough. */
 void fl_incoming_flush_demand(struct fl_incoming *in);
+/* What main still has, of a connection that is broken: GO, or that it was called off. */
+void fl_incoming_hear_out(struct fl_incoming *in);
 /* Says goodbye with in->broken, so that the other side hears it, and closes. */
 void fl_incoming_part(struct fl_incoming *in);
 
@@ -293,6 +301,8 @@ void fl_incoming_guest_stop(struct fl_incoming *in);
 
 /* incoming_source.c: what the pager asks for. */
 extern const struct fl_source_ops fl_incoming_source_ops;
+
+/* incoming_answer.c: what is answered. */
 void *fl_incoming_answer_place(struct fl_incoming_side *side, uint64_t offset, uint64_t *len_bytes);
 int fl_incoming_answer_begin(struct fl_incoming_side *side, const struct fl_incoming_range *range);
 int fl_incoming_answer_pages(struct fl_incoming_side *side, uint64_t offset, uint64_t len_bytes,
@@ -300,12 +310,16 @@ int fl_incoming_answer_pages(struct fl_incoming_side *side, uint64_t offset, uin
 int fl_incoming_answer_dropped(struct fl_incoming_side *side, uint64_t offset, uint64_t len_bytes);
 int fl_incoming_answer_zero(struct fl_incoming_side *side, const struct fl_incoming_range *range);
 int fl_incoming_answer_clean(struct fl_incoming_side *side, const struct fl_incoming_range *range);
+
+/* incoming_slot.c: what is outstanding. */
 /* The connection is gone: what was coming is to be asked for again. */
 void fl_incoming_recall(struct fl_incoming *in);
 /* When an answer is late: CLOCK_MONOTONIC in ns; UINT64_MAX when nothing is asked for. */
 uint64_t fl_incoming_answer_due(const struct fl_incoming *in);
 /* Some offset that is asked for. */
 uint64_t fl_incoming_asked(const struct fl_incoming *in);
+
+/* incoming_source.c */
 /* What the way reads for a slot: where to, what came, and that the read is over; @in_buf: of a source that knows no
  * pieces, so that all of it came to the read's buffer. */
 void *fl_incoming_slot_place(struct fl_incoming_read *slot, uint64_t offset, uint64_t *len_bytes);
@@ -327,10 +341,8 @@ bool fl_incoming_adopt(struct fl_incoming *in);
 void fl_incoming_finish(struct fl_incoming *in);
 
 /* incoming_recover.c */
-int fl_incoming_meeting_start(struct fl_incoming *in, struct fl_incoming_meeting *meeting,
-			      char *address);
 void fl_incoming_meeting_stop(struct fl_incoming *in, struct fl_incoming_meeting *meeting);
-/* Lets the other side come back. */
+/* Lets the other side come back; before READY, tells whoever comes that a machine is on its way. */
 void fl_incoming_listen(struct fl_incoming *in);
 /* The connection is lost: waits for another one. */
 void fl_incoming_lose(struct fl_incoming *in);

@@ -450,6 +450,50 @@ static void test_bad_options(void **state)
 
 static const struct rig_options silent = {.load_touches = -1, .timeout_ms = TIMEOUT_MS};
 
+/* Another machine comes while one is on its way, or there: it is told so at once. */
+static void another_comes(struct rig *rig, int code, const char *text)
+{
+	struct fl_meet how = {.connect = rig->address,
+			      .listen_fd = -1,
+			      .role = FL_ROLE_OUTGOING,
+			      .timeout_ms = 10000,
+			      .cancel_fd = -1};
+	struct fl_log log = {0};
+	struct fl_error err = {0};
+	struct fl_pair pair;
+
+	if (fl_meet(&how, &pair, &log, &err) != code || !strstr(err.text, text))
+		fail_msg("%d \"%s\" instead of %d \"%s\"", err.code, err.text, code, text);
+}
+
+static void test_another_machine(void **state)
+{
+	static const char is_busy[] = "another machine is on its way to here already";
+	struct rig rig;
+
+	(void)state;
+	rig_start(&rig, &(struct rig_options){.load_touches = 3});
+	rig_meet(&rig);
+	another_comes(&rig, -EBUSY, is_busy);
+	rig_machine(&rig);
+	rig_await(&rig, FL_FRAME_PREPARED, 1);
+	rig_pages(&rig, 0, 0, rig.pages, false);
+	rig_round(&rig, 1);
+	another_comes(&rig, -EBUSY, is_busy);
+	(void)fl_pageset_del(rig.owed, 0, rig.pages);
+	rig_state(&rig);
+	rig_request(&rig); /* load() waits */
+	another_comes(&rig, -EBUSY, is_busy);
+	rig.now->answered = 0;
+	rig_serve_until(&rig, FL_FRAME_READY);
+	rig_say(&rig, 0, FL_FRAME_GO, 0, 0, 0);
+	rig_await(&rig, FL_FRAME_RUNNING, 1);
+	another_comes(&rig, -EPERM, "the machine here waits to be recovered");
+	rig_finish(&rig);
+	assert_int_equal(rig_stats(&rig).recoveries, 0);
+	rig_stop(&rig);
+}
+
 static void test_silence(void **state)
 {
 	void (*const to[])(struct rig * rig) = {rig_meet, rig_to_rounds, rig_to_ready, rig_to_go};
@@ -540,6 +584,7 @@ int main(void)
 		cmocka_unit_test(test_load_fails),
 		cmocka_unit_test(test_run_fails),
 		cmocka_unit_test(test_bad_options),
+		cmocka_unit_test(test_another_machine),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_silence_while_loading),
 		cmocka_unit_test(test_no_answer),

@@ -10,8 +10,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
+/* How much of what came before the end is heard, in steps. */
+#define HEAR_STEPS 256u
 /* How long the other side is given to hear why, in ms. */
 #define PART_MS 1000u
 
@@ -46,6 +47,7 @@ int fl_incoming_attach(struct fl_incoming *in, struct fl_pair *pair)
 		return err;
 	}
 	in->broken = (struct fl_error){0};
+	in->tells_waits = pair->features & FL_FEATURE_WAITS;
 	fl_alive_begin(&in->alive, in->options.timeout_ms, fl_clock_ns());
 	return 0;
 }
@@ -115,6 +117,17 @@ bool fl_incoming_take(struct fl_incoming *in)
 	return more;
 }
 
+void fl_incoming_hear_out(struct fl_incoming *in)
+{
+	struct fl_error why = in->broken;
+
+	in->broken = (struct fl_error){0};
+	for (unsigned int i = 0; i < HEAR_STEPS && take_side(&in->main); i++)
+		;
+	if (!in->called_off)
+		in->broken = why;
+}
+
 static void flush_side(struct fl_incoming_side *side)
 {
 	struct fl_incoming *in = side->in;
@@ -155,27 +168,6 @@ static int left_ms(uint64_t end_ns)
 	return now_ns < end_ns ? (int)((end_ns - now_ns) / FL_NS_PER_MS) + 1 : 0;
 }
 
-/* A socket that is closed with something unread resets the connection, and what was said last is
- * lost: what still comes is thrown away until the other side has closed, too. */
-static void drain(struct fl_incoming *in, int fd, uint64_t end_ns)
-{
-	struct pollfd polls[] = {{.fd = fd, .events = POLLIN},
-				 {.fd = in->cancel_fd, .events = POLLIN}};
-	char nothing[16384];
-	ssize_t n;
-
-	(void)shutdown(fd, SHUT_WR);
-	for (;;) {
-		n = recv(fd, nothing, sizeof(nothing), MSG_DONTWAIT);
-		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
-			return;
-		if (n < 0 && (poll(polls, 2, left_ms(end_ns)) <= 0 || polls[1].revents))
-			return;
-		if (!left_ms(end_ns))
-			return;
-	}
-}
-
 void fl_incoming_part(struct fl_incoming *in)
 {
 	uint64_t end_ns = fl_clock_ns() + PART_MS * FL_NS_PER_MS;
@@ -192,6 +184,6 @@ void fl_incoming_part(struct fl_incoming *in)
 		if (poll(polls, 2, left_ms(end_ns)) <= 0 || polls[1].revents)
 			break;
 	}
-	drain(in, fl_conn_fd(conn), end_ns);
+	fl_socket_drain(fl_conn_fd(conn), in->cancel_fd, end_ns);
 	fl_incoming_detach(in);
 }

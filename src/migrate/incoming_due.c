@@ -150,10 +150,22 @@ static bool is_full(const struct fl_pager *pager)
 	return stats.full_ns && !stats.left;
 }
 
-void fl_incoming_finish(struct fl_incoming *in)
+static void send_complete(struct fl_incoming *in)
 {
 	struct fl_frame complete = {.type = FL_FRAME_COMPLETE};
+	struct fl_pager_stats stats = {.size = sizeof(stats)};
+	uint8_t waits[FL_WIRE_WAITS_BYTES];
 
+	if (in->tells_waits) {
+		fl_pager_stats(fl_incoming_pager(in), &stats);
+		fl_waits_encode(waits, &stats.faults[FL_FAULT_MISS]);
+		complete.len = sizeof(waits);
+	}
+	fl_incoming_send_with(in, &complete, waits);
+}
+
+void fl_incoming_finish(struct fl_incoming *in)
+{
 	/* While it is busy, or waits for an answer, it is not worth asking for all figures. */
 	if (in->stage == FL_STAGE_GONE && in->adopted && !in->more && !in->source.reads &&
 	    is_full(fl_incoming_pager(in)))
@@ -163,6 +175,6 @@ void fl_incoming_finish(struct fl_incoming *in)
 	if (in->stage == FL_STAGE_COMPLETE && !in->complete_ns && in->has_run && in->main.conn &&
 	    in->again == FL_AGAIN_NOTHING) {
 		in->complete_ns = fl_clock_ns();
-		fl_incoming_send(in, &complete);
+		send_complete(in);
 	}
 }

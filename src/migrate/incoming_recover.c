@@ -36,7 +36,8 @@ static void *meeting_main(void *arg)
 		.listen_fd = in->listen_fd,
 		.tls = in->options.tls,
 		.role = FL_ROLE_INCOMING,
-		.recover = true,
+		.recover = !meeting->refuses,
+		.busy = meeting->refuses,
 		.features = fl_migrate_features(in->options.flags) |
 			    fl_migrate_way_features(in->options.ways),
 		.timeout_ms = in->options.timeout_ms,
@@ -59,12 +60,12 @@ static void *meeting_main(void *arg)
 	return NULL;
 }
 
-int fl_incoming_meeting_start(struct fl_incoming *in, struct fl_incoming_meeting *meeting,
-			      char *address)
+static int start(struct fl_incoming *in, struct fl_incoming_meeting *meeting, char *address,
+		 bool refuses)
 {
 	int err;
 
-	*meeting = (struct fl_incoming_meeting){.in = in, .address = address};
+	*meeting = (struct fl_incoming_meeting){.in = in, .address = address, .refuses = refuses};
 	meeting->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = meeting->cancel_fd < 0
 		      ? -errno
@@ -102,15 +103,18 @@ static void say_error(struct fl_incoming *in, const struct fl_error *err)
 
 void fl_incoming_listen(struct fl_incoming *in)
 {
+	bool refuses = in->stage < FL_STAGE_READY;
 	int err;
 
-	if (in->listener.running || in->deaf || in->stage < FL_STAGE_READY ||
-	    in->stage >= FL_STAGE_DONE)
+	if (in->deaf || in->stage >= FL_STAGE_DONE ||
+	    (in->listener.running && in->listener.refuses == refuses))
 		return;
-	err = fl_incoming_meeting_start(in, &in->listener, NULL);
-	in->deaf = err < 0;
+	fl_incoming_meeting_stop(in, &in->listener);
+	err = start(in, &in->listener, NULL, refuses);
+	in->deaf = err < 0 && !refuses;
 	if (err)
-		fl_log(&in->options.log, FL_LOG_WARNING, "cannot wait for a recovery: %s",
+		fl_log(&in->options.log, FL_LOG_WARNING, "cannot %s: %s",
+		       refuses ? "refuse other machines" : "wait for a recovery",
 		       strerrordesc_np(-err));
 }
 
@@ -255,7 +259,7 @@ static void call_on(struct fl_incoming *in)
 	(void)pthread_mutex_unlock(&in->lock);
 	if (!address)
 		return;
-	err = fl_incoming_meeting_start(in, &in->caller, address);
+	err = start(in, &in->caller, address, false);
 	if (err) {
 		fl_log(&in->options.log, FL_LOG_WARNING, "cannot connect for a recovery: %s",
 		       strerrordesc_np(-err));
@@ -276,6 +280,7 @@ static void end_call(struct fl_incoming *in)
 
 void fl_incoming_recover_posted(struct fl_incoming *in)
 {
+	bool refused = in->listener.refuses;
 	struct fl_pair pair = {0};
 	struct fl_error err = {0};
 	int result = 0;
@@ -292,6 +297,8 @@ void fl_incoming_recover_posted(struct fl_incoming *in)
 		fl_incoming_meeting_stop(in, &in->listener);
 		take_over(in, &pair);
 	} else if (take_meeting(in, &in->listener, &pair, &result, &err)) {
+		if (refused)
+			return; /* another one is started when it is time for that */
 		if (result < 0) {
 			in->deaf = true;
 			fl_log(&in->options.log, FL_LOG_WARNING,

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "migrate/incoming.h"
+
 static const struct rig_options plain = {.load_touches = -1};
 
 static void met(struct rig *rig)
@@ -179,6 +181,76 @@ static void test_no_way_back(void **state)
 	(void)state;
 	no_way_back(false, -EREMOTEIO, "my disk is full of water");
 	no_way_back(true, -EBADMSG, "CANCEL came in phase lost");
+}
+
+/* Demand ends before main, and what main says last stands behind that: it counts all the same. The engine is
+ * held, so that it finds all of it at once. */
+static void demand_ends_first(uint8_t type)
+{
+	struct rig rig;
+
+	rig_start(&rig, &plain);
+	rig_to_ready(&rig);
+	(void)pthread_mutex_lock(&rig.in->lock);
+	fl_incoming_kick(rig.in);
+	rig_say(&rig, 0, type, 0, 0, 0);
+	fl_conn_free(rig.now->conn[1]);
+	rig.now->conn[1] = NULL;
+	(void)pthread_mutex_unlock(&rig.in->lock);
+	if (type == FL_FRAME_CANCEL) {
+		rig_ended(&rig, FL_MIGRATE_FAILED, -ECANCELED, "called it off");
+		assert_false(rig.ran);
+	} else {
+		rig_ended(&rig, FL_MIGRATE_LOST, -ECONNRESET, "demand");
+		rig_wait(rig.ran); /* it need not be told again */
+		rig_meet_again(&rig, false);
+		rig_await(&rig, FL_FRAME_RECEIVED_END, 1);
+		assert_int_equal(rig.now->last[FL_FRAME_RECEIVED_END].id & 1, 1);
+		rig_say(&rig, 0, FL_FRAME_GO, 0, 0, 0);
+		rig_finish(&rig);
+	}
+	rig_stop(&rig);
+}
+
+static void test_demand_ends_first(void **state)
+{
+	(void)state;
+	demand_ends_first(FL_FRAME_CANCEL);
+	demand_ends_first(FL_FRAME_GO);
+}
+
+/* It is ended while run() waits for a page that nobody can bring: run() hears so, and is not waited for
+ * for ever. */
+static void ended_while_run_waits(bool hugetlb, bool due)
+{
+	struct rig rig;
+
+	SKIP_UNLESS(fl_probe_one("uffd.poison") == 0, "uffd-poison", "this kernel has none");
+	rig_start(&rig, &(struct rig_options){.load_touches = -1,
+					      .run_touches = 3,
+					      .hugetlb = hugetlb,
+					      .pages = hugetlb ? 4 : 1024});
+	rig_to_ready(&rig);
+	for (size_t page = 0; page < rig.pages; page++)
+		(void)fl_pageset_add(rig.owed, page, 1);
+	rig_say(&rig, 0, FL_FRAME_GO, 0, 0, 0);
+	assert_int_equal(rig_request(&rig).offset, 3 * rig.page_size);
+	if (due)
+		rig_due(&rig);
+	rig_cut(&rig);
+	rig_ended(&rig, FL_MIGRATE_LOST, -ECONNRESET, NULL);
+	fl_incoming_free(rig.in);
+	rig.in = NULL;
+	assert_true(rig.poisoned);
+	rig_stop(&rig);
+}
+
+static void test_ended_while_run_waits(void **state)
+{
+	(void)state;
+	ended_while_run_waits(false, false);
+	ended_while_run_waits(false, true);
+	ended_while_run_waits(true, true);
 }
 
 static void owe(struct rig *rig, size_t page, uint64_t seed)
@@ -521,6 +593,8 @@ int main(void)
 		cmocka_unit_test(test_cut_between_ready_and_go),
 		cmocka_unit_test(test_called_off_after_ready),
 		cmocka_unit_test(test_no_way_back),
+		cmocka_unit_test(test_demand_ends_first),
+		cmocka_unit_test(test_ended_while_run_waits),
 		cmocka_unit_test(test_cut_before_due),
 		cmocka_unit_test(test_cut_after_due),
 		cmocka_unit_test(test_cut_within_a_page),

@@ -5,6 +5,8 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -92,10 +94,34 @@ static int load(void *ctx, const void *state, size_t len_bytes, struct fl_error 
 	return 0;
 }
 
+static __thread sigjmp_buf on_bus;
+
+static void bus(int signal)
+{
+	(void)signal;
+	siglongjmp(on_bus, 1);
+}
+
+static bool is_poisoned(const char *at)
+{
+	struct sigaction action = {.sa_handler = bus}, before;
+	volatile bool poisoned = false;
+
+	assert_int_equal(sigaction(SIGBUS, &action, &before), 0);
+	if (sigsetjmp(on_bus, 1) == 0)
+		(void)*(const volatile char *)at;
+	else
+		poisoned = true;
+	assert_int_equal(sigaction(SIGBUS, &before, NULL), 0);
+	return poisoned;
+}
+
 static int run(void *ctx)
 {
 	struct rig *rig = ctx;
 
+	if (rig->options.run_touches)
+		rig->poisoned = is_poisoned(rig_at(rig, rig->options.run_touches));
 	rig->ran = true;
 	return rig->options.run_result;
 }

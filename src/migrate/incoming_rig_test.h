@@ -26,9 +26,10 @@ struct rig_options {
 	uint32_t timeout_ms;
 	uint32_t window_bytes;
 	int prepare_result, load_result, run_result;
-	long load_touches; /* page that load() reads, or -1 */
-	int spoil;         /* SPOIL_*: what prepare() gets wrong */
-	uint32_t ways;     /* that are accepted, and offered */
+	long load_touches;  /* page that load() reads, or -1 */
+	size_t run_touches; /* page that run() reads, or 0 */
+	int spoil;          /* SPOIL_*: what prepare() gets wrong */
+	uint32_t ways;      /* that are accepted, and offered */
 	int (*way)(void *ctx, enum fl_migrate_way kind, const void *blob, size_t len_bytes,
 		   struct fl_source **source, struct fl_error *err);
 };
@@ -70,6 +71,7 @@ struct rig {
 	uint64_t fd_offsets[2];
 	struct fl_incoming *in;
 	_Atomic bool loading, loaded, ran;
+	_Atomic bool poisoned; /* what run() read */
 	char state[16];
 	_Atomic unsigned int ends;
 	unsigned int heard; /* of them, by rig_ended() */

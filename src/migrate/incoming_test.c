@@ -275,6 +275,41 @@ static void test_zeros_after_the_switch_hugetlb(void **state)
 		&(struct rig_options){.load_touches = -1, .hugetlb = true, .pages = 8});
 }
 
+/* The same where nothing was before, neither here nor there; only what is waited for becomes memory. */
+static void holes_after_the_switch(const struct rig_options *options)
+{
+	struct rig_toucher one;
+	struct rig rig;
+
+	rig_start(&rig, options);
+	rig_to_rounds(&rig);
+	for (size_t page = 0; page < rig.pages; page++)
+		rig_write(&rig, page, page % 8 ? 0 : 1);
+	rig_state(&rig);
+	rig_serve_until(&rig, FL_FRAME_READY);
+	rig_say(&rig, 0, FL_FRAME_GO, 0, 0, 0);
+	rig_await(&rig, FL_FRAME_RUNNING, 1);
+	rig_touch(&one, &rig, 3);
+	rig_serve_while(&rig, !one.done);
+	rig_touched(&one);
+	rig_due(&rig);
+	rig_serve_until(&rig, FL_FRAME_COMPLETE);
+	assert_int_equal(blocks(&rig), (rig.pages / 8 + 1) * rig.page_size);
+	rig_say(&rig, 0, FL_FRAME_BYE, 0, 0, 0);
+	rig_ended(&rig, FL_MIGRATE_DONE, 0, "");
+	assert_int_equal(rig_stats(&rig).zero, rig.pages / 8 * 7);
+	rig_check_all(&rig);
+	rig_stop(&rig);
+}
+
+static void test_holes_after_the_switch(void **state)
+{
+	(void)state;
+	holes_after_the_switch(&(struct rig_options){.load_touches = -1, .pages = 1024});
+	holes_after_the_switch(
+		&(struct rig_options){.load_touches = -1, .pages = 16, .hugetlb = true});
+}
+
 /* Mode precopy: nothing is due, and that is known before the state comes. */
 static void test_nothing_due(void **state)
 {
@@ -431,6 +466,7 @@ int main(void)
 		cmocka_unit_test(test_zeros_stay_holes),
 		cmocka_unit_test(test_zeros_after_the_switch),
 		cmocka_unit_test(test_zeros_after_the_switch_hugetlb),
+		cmocka_unit_test(test_holes_after_the_switch),
 		cmocka_unit_test(test_nothing_due),
 		cmocka_unit_test(test_nothing_came),
 		cmocka_unit_test(test_background_is_overtaken),

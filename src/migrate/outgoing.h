@@ -37,6 +37,7 @@ struct fl_outgoing_figures {
 	_Atomic uint64_t round, round_left, dirty_rate, rate, precopy, zero, due, due_left;
 	_Atomic uint64_t demand, background, clean, bytes, saved, downtime_ns, recoveries;
 	_Atomic uint64_t began_ns, ended_ns;
+	_Atomic uint64_t waits, wait_p50_ns, wait_p99_ns, wait_max_ns; /* over there */
 };
 
 struct fl_outgoing {

@@ -28,6 +28,35 @@ static void complete(struct rig *rig)
 	peer_cut(&rig->peer);
 }
 
+static void the_peer_tells_how_long_it_waited(void **state)
+{
+	const struct fl_frame frame = {.type = FL_FRAME_COMPLETE, .len = FL_WIRE_WAITS_BYTES};
+	const struct fl_fault_stats waits = {3, 100, 200, 300}, wrong = {3, 200, 100, 300};
+	uint8_t payload[FL_WIRE_WAITS_BYTES];
+	struct fl_outgoing_stats stats;
+	struct rig rig;
+
+	(void)state;
+	postcopy(&rig, 0);
+	to_running(&rig);
+	fl_waits_encode(payload, &waits);
+	peer_send(&rig.peer, FL_CHANNEL_MAIN, &frame, payload, sizeof(payload));
+	assert_int_equal(rig_wait(&rig, 1), FL_MIGRATE_DONE);
+	stats = rig_stats(&rig);
+	assert_memory_equal(&stats.waits, &waits, sizeof(waits));
+	rig_end(&rig);
+
+	/* What cannot be is none of an end: it is lost, and can be recovered. */
+	postcopy(&rig, 0);
+	to_running(&rig);
+	fl_waits_encode(payload, &wrong);
+	peer_send(&rig.peer, FL_CHANNEL_MAIN, &frame, payload, sizeof(payload));
+	assert_int_equal(rig_wait(&rig, 1), FL_MIGRATE_LOST);
+	rig_assert_error(&rig, -EBADMSG, "COMPLETE: ");
+	assert_int_equal(rig_stats(&rig).waits.count, 0);
+	rig_end(&rig);
+}
+
 static void every_page_travels_once(void **state)
 {
 	struct rig rig;
@@ -559,6 +588,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_page_travels_once),
+		cmocka_unit_test(the_peer_tells_how_long_it_waited),
 		cmocka_unit_test(before_the_set_is_known_all_is_due),
 		cmocka_unit_test(what_is_not_due_is_clean_once),
 		cmocka_unit_test(a_set_that_cannot_be_collected_is_all),

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/socket.h>
 
 #define FLUSH_BUDGET (512u * 1024)
 
@@ -40,25 +39,6 @@ static void flush_all(struct fl_side *side, uint64_t end_ns)
 			due_ns = now_ns + GOODBYE_NS;
 		if (fl_socket_wait(fl_conn_fd(side->conn), POLLOUT, -1,
 				   due_ns < end_ns ? due_ns : end_ns))
-			return;
-	}
-}
-
-/*
- * Reads the peer out until it has closed its side: closing with input unread would reset the
- * connection, and take away from the peer what it has not read yet.
- */
-static void drain(struct fl_side *side, uint64_t end_ns)
-{
-	int fd = fl_conn_fd(side->conn);
-	char bytes[4096];
-	const struct iovec iov = {.iov_base = bytes, .iov_len = sizeof(bytes)};
-	int64_t n;
-
-	(void)shutdown(fd, SHUT_WR);
-	while (fl_clock_ns() < end_ns && !fl_socket_wait(fd, POLLIN, -1, end_ns)) {
-		n = fl_socket_recv(fd, &iov, 1);
-		if (!n || (n < 0 && n != -EAGAIN))
 			return;
 	}
 }
@@ -97,7 +77,8 @@ static void say(struct fl_outgoing *out, struct fl_side *side)
 	flush_all(side, fl_clock_ns() + patience_ns);
 	last_word(out, side);
 	flush_all(side, fl_clock_ns() + GOODBYE_NS);
-	drain(side, fl_clock_ns() + (haste ? HASTE_NS : GOODBYE_NS));
+	fl_socket_drain(fl_conn_fd(side->conn), -1,
+			fl_clock_ns() + (haste ? HASTE_NS : GOODBYE_NS));
 }
 
 static void part_side(struct fl_outgoing *out, struct fl_side *side)

@@ -330,6 +330,9 @@ static void measure(struct fl_outgoing *out, struct fl_progress *progress, uint6
 	uint64_t took_ns = fl_clock_ns() - began_ns;
 	uint64_t bytes = moved_bytes(out) - bytes_before;
 
+	/* What is sent is zeros, and what is written is not looked at. */
+	if (progress->mode == FL_MIGRATE_POSTCOPY)
+		return;
 	if (bytes >= RATE_BYTES || !progress->rate)
 		progress->rate = fl_in_a_second(bytes, took_ns);
 	progress->took_ns = took_ns;

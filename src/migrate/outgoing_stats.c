@@ -52,11 +52,13 @@ void fl_outgoing_stats(const struct fl_outgoing *out, struct fl_outgoing_stats *
 	const struct fl_outgoing_figures *figures = &out->figures;
 	/* First: it is stored behind the figures of what led to it. */
 	int phase = atomic_load(&out->phase);
+	/* The one round of postcopy is zeros: no figure of it means what it says. */
+	bool rounds = out->options.mode != FL_MIGRATE_POSTCOPY;
 	struct fl_outgoing_stats all = {
 		.phase = (enum fl_migrate_phase)phase,
-		.round = (uint32_t)get(&figures->round),
+		.round = rounds ? (uint32_t)get(&figures->round) : 0,
 		.pages = out->pages,
-		.round_left = get(&figures->round_left),
+		.round_left = rounds ? get(&figures->round_left) : 0,
 		.dirty_rate = get(&figures->dirty_rate),
 		.rate = get(&figures->rate),
 		.precopy = get(&figures->precopy),
@@ -71,6 +73,10 @@ void fl_outgoing_stats(const struct fl_outgoing *out, struct fl_outgoing_stats *
 		.downtime_ns = get(&figures->downtime_ns),
 		.total_ns = total_ns(figures),
 		.recoveries = (uint32_t)get(&figures->recoveries),
+		.waits = {.count = get(&figures->waits),
+			  .p50_ns = get(&figures->wait_p50_ns),
+			  .p99_ns = get(&figures->wait_p99_ns),
+			  .max_ns = get(&figures->wait_max_ns)},
 	};
 	size_t size = stats->size < sizeof(all) ? stats->size : sizeof(all);
 

@@ -52,8 +52,23 @@ static void running(struct fl_outgoing *out)
 		fl_figure(&out->figures.downtime_ns, fl_clock_ns() - out->stop_ns);
 }
 
+/* How long the machine waited for what was demanded. */
+static int complete(struct fl_outgoing *out, const struct fl_frame *frame, const void *payload)
+{
+	struct fl_fault_stats waits;
+	int ret = fl_waits_decode(&waits, frame, payload, &out->why);
+
+	if (ret)
+		return ret;
+	fl_figure(&out->figures.waits, waits.count);
+	fl_figure(&out->figures.wait_p50_ns, waits.p50_ns);
+	fl_figure(&out->figures.wait_p99_ns, waits.p99_ns);
+	fl_figure(&out->figures.wait_max_ns, waits.max_ns);
+	return 0;
+}
+
 /* Frames of main that are not there to come again and again. */
-static int main_once(struct fl_outgoing *out, const struct fl_frame *frame)
+static int main_once(struct fl_outgoing *out, const struct fl_frame *frame, const void *payload)
 {
 	int ret = 0;
 
@@ -63,11 +78,15 @@ static int main_once(struct fl_outgoing *out, const struct fl_frame *frame)
 		running(out);
 	else if (frame->type == FL_FRAME_RECEIVED_END)
 		ret = fl_bits_end(out->received, frame, &out->why);
+	else if (frame->type == FL_FRAME_COMPLETE)
+		ret = complete(out, frame, payload);
+	if (ret)
+		return ret;
 	out->came |= fl_frame_bit(frame->type);
 	out->expected &= ~fl_frame_bit(frame->type);
 	if (frame->type == FL_FRAME_ROUND_ACK)
 		out->expected &= ~fl_frame_bit(FL_FRAME_TORN);
-	return ret;
+	return 0;
 }
 
 static int main_frame(void *ctx, const struct fl_frame *frame, const void *payload)
@@ -86,7 +105,7 @@ static int main_frame(void *ctx, const struct fl_frame *frame, const void *paylo
 		return fl_bits_add(out->received, out->pages, frame, payload, &out->why);
 	if (frame->type == FL_FRAME_TORN)
 		return fl_bits_add(out->torn, out->pages, frame, payload, &out->why);
-	return main_once(out, frame);
+	return main_once(out, frame, payload);
 }
 
 static int demand_frame(void *ctx, const struct fl_frame *frame, const void *payload)

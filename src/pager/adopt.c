@@ -31,8 +31,9 @@
 #include "util/log.h"
 
 /* How many pages one step looks at: some 30 us. */
-#define LOOK_PAGES    4096u
-#define RELEASE_BYTES (128u * 1024)
+#define LOOK_PAGES 4096u
+/* Shorter ones are mapped: what is saved is not worth a split. */
+#define RELEASE_BYTES (64u * 1024)
 /* Letting go costs as much as mapping about this many pages. */
 #define RELEASE_PAGES 12u
 /* Mappings that a guest's memory may be split into; the kernel allows 65530 by default. */

@@ -3,15 +3,24 @@
 # Options, sockets, and strangers at both doors of a worker.
 . "$(dirname "$0")/../worker-functions.sh"
 
+status_is() {
+	# shellcheck disable=SC2154 # from functions.sh
+	((status == $1)) || fail "status $status, not $1: $output"
+}
+
 refused "$BUILD/faultline" worker
+status_is 2
 # shellcheck disable=SC2154 # from functions.sh
 contains "$output" 'a --socket is needed'
 refused "$BUILD/faultline" worker --socket "$tmp/x.sock" --tls-cert /dev/null
 contains "$output" 'belong together'
+status_is 2
 refused "$BUILD/faultline" worker --socket "$tmp/x.sock" --listen nonsense
 contains "$output" 'nonsense'
+status_is 2
 refused "$BUILD/faultline" worker --socket "$tmp/none/x.sock"
 contains "$output" "$tmp/none/x.sock"
+status_is 1
 refused "$worker_client" import "$tmp/none.sock" 127.0.0.1:1 4096 1 /dev/null copy 1
 contains "$output" 'ENOENT'
 
