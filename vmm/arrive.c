@@ -369,26 +369,29 @@ int vmm_arrive_run(struct vmm_machine *machine)
 		    : why(arrive, ENOLINK, "no machine came to run here");
 }
 
-int vmm_arrive_await(struct vmm_machine *machine, bool patient)
+int vmm_arrive_await(struct vmm_machine *machine, bool patient, const bool *called_off)
 {
 	struct vmm_arrive *arrive = machine->arrive;
 	enum fl_migrate_phase phase;
-	bool quit;
+	bool quit, off;
 
 	if (!arrive)
 		return 0;
 	pthread_mutex_lock(&machine->lock);
 	while (!is_over(arrive->phase) && (patient || phase_now(arrive) != FL_MIGRATE_LOST) &&
-	       !machine->quit)
+	       !machine->quit && !(called_off && *called_off))
 		pthread_cond_wait(&machine->changed, &machine->lock);
 	phase = arrive->phase;
 	quit = machine->quit;
+	off = called_off && *called_off;
 	pthread_mutex_unlock(&machine->lock);
 	if (phase == FL_MIGRATE_DONE)
 		return 0;
 	if (quit)
 		return vmm_fail(ECANCELED,
 				"the machine is ending while its memory is still coming");
+	if (off)
+		return vmm_fail(ECANCELED, "called off while the machine's memory is still coming");
 	return why(arrive, EREMOTEIO, "the machine's memory is not all here");
 }
 
@@ -441,6 +444,20 @@ bool vmm_arrive_settled(struct vmm_machine *machine)
 		settled = is_over(arrive->phase) || phase_now(arrive) == FL_MIGRATE_LOST;
 	pthread_mutex_unlock(&machine->lock);
 	return settled;
+}
+
+bool vmm_arrive_lacks(struct vmm_machine *machine, uint64_t *pages)
+{
+	struct fl_incoming_stats stats = {.size = sizeof(stats)};
+
+	pthread_mutex_lock(&machine->leave_lock);
+	if (machine->arrive && machine->arrive->in)
+		fl_incoming_stats(machine->arrive->in, &stats);
+	pthread_mutex_unlock(&machine->leave_lock);
+	*pages = stats.pager.left;
+	/* Even before GO: it may be on its way. What is all here needs nobody, whether that was heard or not. */
+	return *pages && (stats.phase == FL_MIGRATE_SWITCHING ||
+			  stats.phase == FL_MIGRATE_FOLLOWING || stats.phase == FL_MIGRATE_LOST);
 }
 
 static json_t *json_of(const struct vmm_arrive *arrive)
@@ -504,7 +521,10 @@ void vmm_arrive_end(struct vmm_machine *machine)
 
 	if (!arrive)
 		return;
+	/* The thread that awaits signals may be asking. */
+	pthread_mutex_lock(&machine->leave_lock);
 	machine->arrive = NULL;
+	pthread_mutex_unlock(&machine->leave_lock);
 	fl_incoming_free(arrive->in);
 	vmm_way_close(&arrive->way);
 	json_decref(arrive->last);

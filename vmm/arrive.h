@@ -37,16 +37,19 @@ int vmm_arrive_run(struct vmm_machine *machine);
 
 /*
  * vmm_arrive_await() - wait until all memory is here. Return: 0, also for a machine that never
- * arrived but was made here; -ECANCELED when this one ends; -EREMOTEIO when the connection is
- * lost, and @patient is not set.
+ * arrived but was made here; -ECANCELED when this one ends, or @called_off (or NULL) is set;
+ * -EREMOTEIO when the connection is lost, and @patient is not set.
  */
-int vmm_arrive_await(struct vmm_machine *machine, bool patient);
+int vmm_arrive_await(struct vmm_machine *machine, bool patient, const bool *called_off);
 
 /* vmm_arrive_recover() - connect to the other side, which listens. Return: 0 or -errno. */
 int vmm_arrive_recover(struct vmm_machine *machine, const char *to);
 
 /* vmm_arrive_settled() - all is here, or the connection is lost, or nothing came */
 bool vmm_arrive_settled(struct vmm_machine *machine);
+
+/* vmm_arrive_lacks() - whether the machine may run here, and needs the other side still: for @pages */
+bool vmm_arrive_lacks(struct vmm_machine *machine, uint64_t *pages);
 
 /* vmm_arrive_json() - how far it is, to be released; NULL for a machine that was made here */
 json_t *vmm_arrive_json(struct vmm_machine *machine);

@@ -72,12 +72,41 @@ static const struct vmm_opt opts[] = {
 	{0},
 };
 
+static bool is_set(uint64_t value)
+{
+	return value != VMM_UNSET;
+}
+
+/* Each by itself. */
+static int check_values(const struct values *values)
+{
+	int ret =
+		vmm_opts_range("--max-downtime", values->max_downtime, 1, VMM_MS_MAX, VMM_MS_RANGE);
+
+	if (!ret)
+		ret = vmm_opts_range("--max-rounds", values->max_rounds, 1, UINT32_MAX,
+				     "1 to 4294967295");
+	if (!ret)
+		ret = vmm_opts_range("--bandwidth", values->bandwidth, 1, VMM_BANDWIDTH_MAX,
+				     "1 to 65535G (without it there is no limit)");
+	if (!ret)
+		ret = vmm_opts_range("--timeout", values->timeout, 1, VMM_MS_MAX, VMM_MS_RANGE);
+	if (!ret)
+		ret = vmm_tls_check(&values->tls);
+	if (!ret)
+		ret = vmm_way_check(&values->way);
+	if (!ret)
+		ret = vmm_address_check("--to", values->to);
+	return ret ? ret : vmm_address_check("--listen", values->listen);
+}
+
 static int check(const struct values *values)
 {
 	const struct vmm_tls_files *tls = &values->tls;
-	bool tune = values->mode || values->compress || values->max_downtime ||
-		    values->max_rounds || values->bandwidth || values->timeout || tls->cert ||
-		    tls->key || tls->authority || values->way.worker || values->way.fabric;
+	bool tune = values->mode || values->compress || is_set(values->max_downtime) ||
+		    is_set(values->max_rounds) || is_set(values->bandwidth) ||
+		    is_set(values->timeout) || tls->cert || tls->key || tls->authority ||
+		    values->way.worker || values->way.fabric;
 	bool other = values->cancel || values->recover || values->status;
 
 	if (!values->control)
@@ -95,16 +124,19 @@ static int check(const struct values *values)
 						  : "--status");
 	if (values->way.worker && values->way.fabric)
 		return vmm_fail(EINVAL, "wants one of --worker and --fabric");
-	if (!!tls->cert + !!tls->key + !!tls->authority != 3 &&
-	    (tls->cert || tls->key || tls->authority))
+	/* What is read by another way is not sent by us, and after the switch nobody counts it. */
+	if (is_set(values->bandwidth) && (values->way.worker || values->way.fabric) &&
+	    values->mode != FL_MIGRATE_PRECOPY)
 		return vmm_fail(EINVAL,
-				"TLS wants all of --tls-cert, --tls-key and --tls-authority");
-	return 0;
+				"--bandwidth does not limit what %s reads after the switch: wants "
+				"--mode precopy, or one of the two",
+				values->way.worker ? "--worker" : "--fabric");
+	return check_values(values);
 }
 
 static void put_number(json_t *request, const char *key, uint64_t value)
 {
-	if (value)
+	if (is_set(value))
 		json_object_set_new(request, key, json_integer((json_int_t)value));
 }
 
@@ -190,14 +222,16 @@ static int migrate(const struct values *values)
 {
 	int fd = vmm_control_send(values->control, request_of(values));
 	json_t *answer = NULL;
-	int ret;
+	int ret = fd < 0 ? fd : 0;
 
-	if (fd < 0)
-		return fd;
-	watch(values, fd);
-	ret = vmm_control_receive(values->control, fd, &answer);
+	if (!ret) {
+		watch(values, fd);
+		ret = vmm_control_receive(values->control, fd, &answer);
+	}
 	if (!ret)
 		ret = say(values, answer);
+	else if (values->json)
+		vmm_control_no_answer();
 	json_decref(answer);
 	return ret;
 }
@@ -214,7 +248,10 @@ int vmm_cmd_migrate(int argc, char **argv)
 		0,
 		0,
 		NULL};
-	struct values values = {0};
+	struct values values = {.max_downtime = VMM_UNSET,
+				.max_rounds = VMM_UNSET,
+				.bandwidth = VMM_UNSET,
+				.timeout = VMM_UNSET};
 	struct vmm_list words = {0};
 	int ret = vmm_opts_parse(&verb, argc, argv, &values, &words);
 

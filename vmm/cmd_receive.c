@@ -63,6 +63,8 @@ static const struct vmm_opt opts[] = {
 
 static int check(const struct values *values)
 {
+	int ret;
+
 	if (!values->listen)
 		return vmm_fail(1, "--listen HOST:PORT is missing");
 	if (values->backing == VMM_BACKING_ANON)
@@ -71,7 +73,20 @@ static int check(const struct values *values)
 	if (values->trap == VMM_TRAP_SEGV && values->accel == VMM_ACCEL_KVM)
 		return vmm_fail(1, "--trap segv: catches threads of this process only, KVM is"
 				   " none: use --accel thread");
-	return vmm_drive_check(&values->commands);
+	ret = vmm_address_check("--listen", values->listen);
+	if (!ret)
+		ret = vmm_opts_range("--timeout", values->timeout, 1, VMM_MS_MAX, VMM_MS_RANGE);
+	if (!ret)
+		ret = vmm_opts_range("--window", values->window, 128 * KIB, 64 * MIB,
+				     "128K to 64M");
+	if (!ret)
+		ret = vmm_tls_check(&values->tls);
+	if (!ret)
+		ret = vmm_way_check(&values->way);
+	if (!ret)
+		ret = vmm_dirty_check((enum vmm_dirty_choice)values->dirty,
+				      values->accel == VMM_ACCEL_THREAD);
+	return ret ? ret : vmm_drive_check(&values->commands);
 }
 
 static int receive(const struct values *values, struct vmm_machine *machine)
@@ -116,7 +131,7 @@ int vmm_cmd_receive(int argc, char **argv)
 				      0,
 				      0,
 				      vmm_command_help};
-	struct values values = {.backing = -1, .compress = 3};
+	struct values values = {.backing = -1, .compress = 3, .timeout = 10000, .window = 2 * MIB};
 	struct vmm_machine machine = {.times.request = vmm_now_ns(),
 				      .memory = {.memfd = -1, .uffd = -1},
 				      .wake_fd = -1,

@@ -27,7 +27,7 @@ struct values {
 	int form;
 	int accel;
 	int dirty;
-	const char *backing;
+	int backing; /* or -1 */
 	const char *control;
 	const char *snapshot;
 	struct vmm_list commands;
@@ -57,8 +57,8 @@ static const struct vmm_opt opts[] = {
 	 vmm_form_names},
 	{"accel", OPT_CHOICE, AT(accel), "auto|kvm|thread", "what runs the vCPUs (auto)",
 	 vmm_accel_names},
-	{"backing", OPT_TEXT, AT(backing), "anon|memfd|hugetlbfs", "instead of the snapshot's",
-	 NULL},
+	{"backing", OPT_CHOICE, AT(backing), "anon|memfd|hugetlbfs", "instead of the snapshot's",
+	 vmm_backing_names},
 	{"dirty", OPT_CHOICE, AT(dirty), "auto|log|ring|wp",
 	 "how writes are recorded for a migration (auto)", vmm_dirty_names},
 	{"command", OPT_LIST, AT(commands), "CMD", "run it; may be given again, in order", NULL},
@@ -78,14 +78,6 @@ static const struct vmm_verb verb = {"restore",
 				     1,
 				     1,
 				     NULL};
-
-static int parse_backing(const char *text, struct vmm_layout *layout)
-{
-	for (int i = 0; text && vmm_backing_names[i]; i++)
-		if (!strcmp(text, vmm_backing_names[i]))
-			return vmm_layout_rebase(layout, (enum vmm_backing)i);
-	return text ? vmm_fail(EINVAL, "--backing %s: wants anon, memfd or hugetlbfs", text) : 0;
-}
 
 /* --accel auto is settled here, for it decides which userfaultfd will do. */
 static enum vmm_accel_choice settle_accel(int choice)
@@ -133,7 +125,9 @@ static int build(struct restore *r, const struct values *values, const char *dir
 	int ret = vmm_snapshot_open(dir, &r->snapshot);
 
 	if (!ret)
-		ret = parse_backing(values->backing, &r->snapshot.layout);
+		ret = values->backing < 0 ? 0
+					  : vmm_layout_rebase(&r->snapshot.layout,
+							      (enum vmm_backing)values->backing);
 	if (!ret)
 		ret = settle_inside(r, values, dir, accel);
 	if (!ret)
@@ -169,6 +163,9 @@ static int check(const struct values *values)
 		return vmm_fail(EINVAL, "--trap goes with --inside only");
 	if (values->fill && !values->inside)
 		return vmm_fail(EINVAL, "--fill goes with --inside only");
+	if (vmm_dirty_check((enum vmm_dirty_choice)values->dirty,
+			    values->accel == VMM_ACCEL_THREAD))
+		return -EINVAL;
 	return vmm_drive_check(&values->commands);
 }
 
@@ -199,7 +196,7 @@ int vmm_cmd_restore(int argc, char **argv)
 		.handler_fd = -1,
 	};
 	struct vmm_verb with_help = verb;
-	struct values values = {.trap = -1};
+	struct values values = {.trap = -1, .backing = -1};
 	struct vmm_list words = {0};
 	int ret;
 

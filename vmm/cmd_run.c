@@ -42,15 +42,25 @@ static const struct vmm_opt opts[] = {
 	{0},
 };
 
-static int build(struct vmm_machine *machine, const struct values *values)
+static int check(const struct values *values, struct vmm_layout *layout)
 {
-	struct vmm_layout layout;
-	int ret = vmm_layout_make(values->memory, values->hole, values->backing, &layout);
+	int ret = vmm_opts_range("--vcpus", values->vcpus, 1, PAYLOAD_MAX_VCPUS, "1 to 64");
 
 	if (!ret)
-		ret = vmm_machine_init(machine, (unsigned int)values->vcpus);
+		ret = vmm_layout_make(values->memory, values->hole, values->backing, layout);
 	if (!ret)
-		ret = vmm_memory_map(&machine->memory, &layout);
+		ret = vmm_dirty_check((enum vmm_dirty_choice)values->dirty,
+				      values->accel == VMM_ACCEL_THREAD);
+	return ret ? ret : vmm_drive_check(&values->commands);
+}
+
+static int build(struct vmm_machine *machine, const struct values *values,
+		 const struct vmm_layout *layout)
+{
+	int ret = vmm_machine_init(machine, (unsigned int)values->vcpus);
+
+	if (!ret)
+		ret = vmm_memory_map(&machine->memory, layout);
 	if (!ret)
 		ret = vmm_boot_memory(machine);
 	if (!ret)
@@ -58,12 +68,6 @@ static int build(struct vmm_machine *machine, const struct values *values)
 	for (unsigned int i = 0; !ret && i < machine->nr_vcpus; i++)
 		ret = machine->accel->boot(&machine->vcpus[i]);
 	return ret ? ret : vmm_drive_signals(machine);
-}
-
-static int usage_error(void)
-{
-	fprintf(stderr, "faultline-vmm run: %s\n", vmm_error_text());
-	return EXIT_USAGE;
 }
 
 int vmm_cmd_run(int argc, char **argv)
@@ -74,20 +78,19 @@ int vmm_cmd_run(int argc, char **argv)
 	struct values values = {.memory = 256 * MIB, .vcpus = 1, .hole = VMM_HOLE_START};
 	struct vmm_machine machine = {
 		.times.request = vmm_now_ns(), .memory = {.memfd = -1, .uffd = -1}, .wake_fd = -1};
+	struct vmm_layout layout;
 	struct vmm_list words = {0};
 	int ret = vmm_opts_parse(&verb, argc, argv, &values, &words);
 
 	if (ret)
 		return ret == VMM_PARSE_HELP ? EXIT_OK : EXIT_USAGE;
-	if (values.vcpus < 1 || values.vcpus > PAYLOAD_MAX_VCPUS) {
-		vmm_fail(1, "--vcpus: wants 1 to %u", PAYLOAD_MAX_VCPUS);
-		return usage_error();
+	if (check(&values, &layout)) {
+		fprintf(stderr, "faultline-vmm run: %s\n", vmm_error_text());
+		return EXIT_USAGE;
 	}
-	if (vmm_drive_check(&values.commands))
-		return usage_error();
 	machine.quiet = values.quiet;
 	machine.dirty_choice = (enum vmm_dirty_choice)values.dirty;
-	ret = build(&machine, &values);
+	ret = build(&machine, &values, &layout);
 	if (ret) {
 		fprintf(stderr, "faultline-vmm run: %s\n", vmm_error_text());
 		vmm_machine_free(&machine);

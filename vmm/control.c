@@ -27,6 +27,7 @@
 
 #include "control_job.h"
 #include "control_move.h"
+#include "leave.h"
 #include "util.h"
 
 #define MAX_CLIENTS  16
@@ -40,6 +41,7 @@ enum waits { WAITS_NOT, WAITS_FOR_COMMAND, WAITS_FOR_MOVE, WAITS_FOR_JOB };
 struct client {
 	int fd; /* or -1 */
 	enum waits waits;
+	bool listens; /* what it waits for is a recovery that goes on only as long as it does */
 	size_t len;
 	char line[MAX_LINE];
 };
@@ -122,6 +124,7 @@ static void request(struct vmm_control *control, struct client *client, const ch
 {
 	json_t *parsed = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
 
+	client->listens = vmm_control_listens(parsed);
 	if (vmm_control_quick(parsed)) {
 		answered(client, vmm_control_moves(parsed),
 			 vmm_control_do(control->machine, parsed));
@@ -160,6 +163,8 @@ static void receive(struct vmm_control *control, struct client *client)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
+		if (client->waits == WAITS_FOR_MOVE && client->listens)
+			(void)vmm_leave_cancel(control->machine);
 		drop(client);
 		return;
 	}

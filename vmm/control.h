@@ -49,6 +49,9 @@ int vmm_control_ask(const char *path, json_t *request, bool json);
 /* vmm_control_query() - send @request, take the answer, to be released. Return: 0 or -errno. */
 int vmm_control_query(const char *path, json_t *request, json_t **answer);
 
+/* vmm_control_no_answer() - this thread's last error, in the form of an answer, on stdout */
+void vmm_control_no_answer(void);
+
 /* The two halves of it: the first returns a descriptor, which the second closes. */
 int vmm_control_send(const char *path, json_t *request);
 int vmm_control_receive(const char *path, int fd, json_t **answer);

@@ -91,6 +91,15 @@ int vmm_control_query(const char *path, json_t *request, json_t **answer)
 	return fd < 0 ? fd : vmm_control_receive(path, fd, answer);
 }
 
+void vmm_control_no_answer(void)
+{
+	json_t *answer = json_pack("{s:b, s:s}", "ok", 0, "error", vmm_error_text());
+
+	json_dumpf(answer, stdout, JSON_COMPACT);
+	putchar('\n');
+	json_decref(answer);
+}
+
 int vmm_control_ask(const char *path, json_t *request, bool json)
 {
 	json_t *answer = NULL;
@@ -98,6 +107,8 @@ int vmm_control_ask(const char *path, json_t *request, bool json)
 
 	if (!ret)
 		ret = show(answer, json);
+	else if (json)
+		vmm_control_no_answer();
 	json_decref(answer);
 	return ret;
 }

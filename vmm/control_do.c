@@ -212,6 +212,5 @@ json_t *vmm_control_do(struct vmm_machine *machine, const json_t *request)
 	if (strcmp(what, "quit"))
 		return refuse("\"do\" wants status, pause, resume, snapshot, command, wait, quit,"
 			      " migrate, migrate-status, migrate-cancel or migrate-recover");
-	vmm_machine_quit(machine);
-	return ok();
+	return answer(vmm_machine_told(machine));
 }

@@ -55,11 +55,15 @@ static const char *read_options(const json_t *request, struct vmm_leave_options 
 		return "migrate: \"mode\" wants hybrid, precopy or postcopy";
 	if (choice(request, "compress", vmm_compress_names, &compress))
 		return "migrate: \"compress\" wants none, lz4, zstd or any";
-	if (number(request, "max_downtime_ms", UINT32_MAX, &options->max_downtime_ms) ||
+	if (number(request, "max_downtime_ms", VMM_MS_MAX, &options->max_downtime_ms) ||
 	    number(request, "max_rounds", UINT32_MAX, &options->max_rounds) ||
-	    number(request, "bandwidth", INT64_MAX, &options->bandwidth) ||
-	    number(request, "timeout_ms", UINT32_MAX, &options->timeout_ms))
+	    number(request, "bandwidth", VMM_BANDWIDTH_MAX, &options->bandwidth) ||
+	    number(request, "timeout_ms", VMM_MS_MAX, &options->timeout_ms))
 		return "migrate: a number is none, or 0, or too large";
+	if (options->bandwidth && (options->way.worker || options->way.fabric) &&
+	    mode != FL_MIGRATE_PRECOPY)
+		return "migrate: \"bandwidth\" does not limit what \"worker\" or \"fabric\" reads "
+		       "after the switch: wants \"mode\" precopy, or one of the two";
 	options->mode = (enum fl_migrate_mode)mode;
 	options->flags = vmm_compress_flags(compress);
 	return NULL;
@@ -140,6 +144,11 @@ json_t *vmm_control_move(struct vmm_machine *machine, const json_t *request)
 bool vmm_control_moves(const json_t *request)
 {
 	return !strncmp(vmm_control_name(request), "migrate", strlen("migrate"));
+}
+
+bool vmm_control_listens(const json_t *request)
+{
+	return !strcmp(vmm_control_name(request), "migrate-recover") && text(request, "listen");
 }
 
 json_t *vmm_control_moved(struct vmm_machine *machine)

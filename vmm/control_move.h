@@ -16,6 +16,9 @@ json_t *vmm_control_move(struct vmm_machine *machine, const json_t *request);
 /* vmm_control_moves() - whether such a request waits for that, if it waits */
 bool vmm_control_moves(const json_t *request);
 
+/* vmm_control_listens() - whether it is a recovery that waits for the other side without limit */
+bool vmm_control_listens(const json_t *request);
+
 /* vmm_control_moved() - the answer if it is settled, or NULL */
 json_t *vmm_control_moved(struct vmm_machine *machine);
 

@@ -8,16 +8,22 @@
 
 const char *const vmm_dirty_names[] = {"auto", "log", "ring", "wp", NULL};
 
+int vmm_dirty_check(enum vmm_dirty_choice choice, bool threads)
+{
+	if (threads && (choice == VMM_DIRTY_LOG || choice == VMM_DIRTY_RING))
+		return vmm_fail(EINVAL, "--dirty %s: is KVM's: wants --accel kvm",
+				vmm_dirty_names[choice]);
+	return 0;
+}
+
 /* KVM has settled it before, when it had to know about the ring. */
 int vmm_dirty_settle(struct vmm_machine *machine)
 {
-	if (machine->dirty)
-		return 0;
-	if (machine->dirty_choice == VMM_DIRTY_LOG || machine->dirty_choice == VMM_DIRTY_RING)
-		return vmm_fail(EINVAL, "--dirty %s: is KVM's: wants --accel kvm",
-				vmm_dirty_names[machine->dirty_choice]);
-	machine->dirty = &vmm_dirty_wp;
-	return 0;
+	int ret = machine->dirty ? 0 : vmm_dirty_check(machine->dirty_choice, true);
+
+	if (!ret && !machine->dirty)
+		machine->dirty = &vmm_dirty_wp;
+	return ret;
 }
 
 int vmm_dirty_own(struct vmm_memory *memory, struct fl_pageset *dirty)

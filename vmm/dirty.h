@@ -50,6 +50,9 @@ extern const struct vmm_dirty_ops vmm_dirty_log;
 extern const struct vmm_dirty_ops vmm_dirty_ring;
 extern const struct vmm_dirty_ops vmm_dirty_wp;
 
+/* vmm_dirty_check() - whether @choice can be, on @threads. Return: 0, or -EINVAL with a text. */
+int vmm_dirty_check(enum vmm_dirty_choice choice, bool threads);
+
 /* vmm_dirty_settle() - which it will be, once the accelerator is known. Return: 0 or -errno. */
 int vmm_dirty_settle(struct vmm_machine *machine);
 

@@ -110,14 +110,15 @@ static int await_quit(struct vmm_machine *machine)
 /* Commands of the command line may have come to their end, but not the migration. */
 static int await_rest(const struct vmm_drive *drive)
 {
-	int ret = vmm_arrive_await(drive->machine, true);
+	int ret = vmm_arrive_await(drive->machine, true, NULL);
+	uint64_t pages;
 
 	if (!ret)
 		vmm_arrive_close(drive->machine);
 	if (!ret && drive->control)
 		ret = await_quit(drive->machine);
-	/* Told to end: what there was to do is done. */
-	return ret == -ECANCELED ? 0 : ret;
+	/* Told to end: what there was to do is done, unless the machine was not all here. */
+	return ret == -ECANCELED && !vmm_arrive_lacks(drive->machine, &pages) ? 0 : ret;
 }
 
 static int do_snapshot(const struct vmm_drive *drive)

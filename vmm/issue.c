@@ -33,12 +33,15 @@ void vmm_operation_end(struct vmm_machine *machine)
 	pthread_mutex_unlock(&machine->operation);
 }
 
-int vmm_make_whole(struct vmm_machine *machine)
+int vmm_make_whole(struct vmm_machine *machine, bool for_leave)
 {
+	const bool *called_off = for_leave ? &machine->called_off : NULL;
+
 	if (machine->arrive)
-		return vmm_arrive_await(machine, false);
+		return vmm_arrive_await(machine, false, called_off);
 	if (machine->memory.partial)
-		return vmm_memory_pull(&machine->memory, &machine->quit, !machine->quiet);
+		return vmm_memory_pull(&machine->memory, &machine->quit, called_off,
+				       !machine->quiet);
 	return 0;
 }
 

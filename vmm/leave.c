@@ -17,6 +17,7 @@
 #include <sys/eventfd.h>
 
 #include "guest.h"
+#include "report.h"
 #include "save.h"
 #include "uffd.h"
 #include "util.h"
@@ -28,6 +29,7 @@ struct vmm_leave {
 	struct fl_outgoing *out;
 	char *config;
 	char *to;
+	enum fl_migrate_mode mode;
 	char listening[128]; /* address of listen_fd */
 	int listen_fd;       /* for a recovery, or -1 */
 	bool settled;        /* atomic */
@@ -192,6 +194,7 @@ static int build(struct vmm_leave *leave, const struct vmm_leave_options *option
 		ret = vmm_guest_layout(&leave->machine->memory, &leave->layout);
 	if (ret)
 		return ret;
+	leave->mode = options->mode;
 	leave->to = strdup(options->to);
 	leave->config = vmm_describe(leave->machine, 0);
 	if (!leave->to || !leave->config)
@@ -244,25 +247,46 @@ static int make_ready(struct vmm_machine *machine)
 
 	if (ret)
 		return ret;
-	ret = vmm_make_whole(machine);
+	ret = vmm_make_whole(machine, true);
 	if (!ret)
 		vmm_uffd_release(&machine->memory);
 	vmm_operation_end(machine);
 	return ret;
 }
 
-int vmm_leave_start(struct vmm_machine *machine, const struct vmm_leave_options *options)
+/* Likewise. */
+static int start_alone(struct vmm_machine *machine, const struct vmm_leave_options *options)
 {
-	int ret = make_ready(machine);
-
-	if (ret)
-		return ret;
-	pthread_mutex_lock(&machine->leave_lock);
 	if (vmm_place(machine) != VMM_HERE ||
 	    (machine->leave && !__atomic_load_n(&machine->leave->settled, __ATOMIC_ACQUIRE)))
-		ret = vmm_fail(EBUSY, "a migration is under way already");
-	else
-		ret = start(machine, options);
+		return vmm_fail(EBUSY, "a migration is under way already");
+	return start(machine, options);
+}
+
+/* With leave_lock held. */
+static void set_called_off(struct vmm_machine *machine, bool called_off)
+{
+	pthread_mutex_lock(&machine->lock);
+	__atomic_store_n(&machine->called_off, called_off, __ATOMIC_RELAXED);
+	pthread_cond_broadcast(&machine->changed);
+	pthread_mutex_unlock(&machine->lock);
+}
+
+int vmm_leave_start(struct vmm_machine *machine, const struct vmm_leave_options *options)
+{
+	int ret;
+
+	pthread_mutex_lock(&machine->leave_lock);
+	machine->readying = true;
+	set_called_off(machine, false);
+	pthread_mutex_unlock(&machine->leave_lock);
+	ret = make_ready(machine);
+	pthread_mutex_lock(&machine->leave_lock);
+	machine->readying = false;
+	if (machine->called_off)
+		ret = vmm_fail(ECANCELED, "the migration was canceled before it began");
+	else if (!ret)
+		ret = start_alone(machine, options);
 	pthread_mutex_unlock(&machine->leave_lock);
 	return ret;
 }
@@ -278,6 +302,10 @@ int vmm_leave_cancel(struct vmm_machine *machine)
 
 	pthread_mutex_lock(&machine->leave_lock);
 	ret = machine->leave ? fl_outgoing_cancel(machine->leave->out) : -ESRCH;
+	if (ret == -ESRCH && machine->readying) {
+		set_called_off(machine, true);
+		ret = 0;
+	}
 	pthread_mutex_unlock(&machine->leave_lock);
 	if (ret == -ESRCH)
 		return none();
@@ -349,6 +377,26 @@ bool vmm_leave_settled(struct vmm_machine *machine)
 	return settled;
 }
 
+bool vmm_leave_owes(struct vmm_machine *machine, uint64_t *pages, bool *lost)
+{
+	struct fl_outgoing_stats stats = {.size = sizeof(stats)};
+
+	pthread_mutex_lock(&machine->leave_lock);
+	if (machine->leave)
+		fl_outgoing_stats(machine->leave->out, &stats);
+	pthread_mutex_unlock(&machine->leave_lock);
+	*pages = stats.due_left;
+	*lost = stats.phase == FL_MIGRATE_LOST;
+	/* SWITCHING: it may be gone at any moment. */
+	return *lost || stats.phase == FL_MIGRATE_SWITCHING || stats.phase == FL_MIGRATE_FOLLOWING;
+}
+
+/* In mode postcopy there are no rounds. */
+static json_t *of_rounds(const struct vmm_leave *leave, uint64_t figure)
+{
+	return leave->mode == FL_MIGRATE_POSTCOPY ? json_null() : json_integer((json_int_t)figure);
+}
+
 static json_t *json_of(const struct vmm_leave *leave)
 {
 	struct fl_outgoing_stats s = {.size = sizeof(s)};
@@ -358,17 +406,21 @@ static json_t *json_of(const struct vmm_leave *leave)
 	fl_outgoing_stats(leave->out, &s);
 	fl_outgoing_error(leave->out, &err);
 	json = json_pack(
-		"{s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I,"
+		"{s:s, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I,"
 		" s:I, s:I, s:f, s:f, s:i}",
 		"direction", "outgoing", "phase", fl_migrate_phase_name(s.phase), "to", leave->to,
-		"round", (int)s.round, "pages", (json_int_t)s.pages, "round_left",
-		(json_int_t)s.round_left, "dirty_rate", (json_int_t)s.dirty_rate, "rate",
-		(json_int_t)s.rate, "precopy", (json_int_t)s.precopy, "zero", (json_int_t)s.zero,
-		"due", (json_int_t)s.due, "due_left", (json_int_t)s.due_left, "demand",
-		(json_int_t)s.demand, "background", (json_int_t)s.background, "clean",
-		(json_int_t)s.clean, "bytes", (json_int_t)s.bytes, "saved_bytes",
-		(json_int_t)s.wire_bytes_saved, "downtime_ms", (double)s.downtime_ns / 1e6,
-		"total_ms", (double)s.total_ns / 1e6, "recoveries", (int)s.recoveries);
+		"mode", vmm_mode_names[leave->mode], "round", of_rounds(leave, s.round), "pages",
+		(json_int_t)s.pages, "round_left", of_rounds(leave, s.round_left), "dirty_rate",
+		of_rounds(leave, s.dirty_rate), "rate", (json_int_t)s.rate, "precopy",
+		(json_int_t)s.precopy, "zero", (json_int_t)s.zero, "due", (json_int_t)s.due,
+		"due_left", (json_int_t)s.due_left, "demand", (json_int_t)s.demand, "background",
+		(json_int_t)s.background, "clean", (json_int_t)s.clean, "bytes",
+		(json_int_t)s.bytes, "saved_bytes", (json_int_t)s.wire_bytes_saved, "downtime_ms",
+		(double)s.downtime_ns / 1e6, "total_ms", (double)s.total_ns / 1e6, "recoveries",
+		(int)s.recoveries);
+	if (s.waits.count)
+		json_object_set_new(json, "faults",
+				    json_pack("{s:o}", "miss", vmm_report_fault(&s.waits)));
 	if (err.code)
 		json_object_set_new(json, "error", json_string(err.text));
 	if (leave->listening[0])

@@ -112,6 +112,8 @@ struct vmm_machine {
 	pthread_mutex_t leave_lock; /* before all others; keeps these two alive: */
 	struct vmm_leave *leave;    /* the last migration away, or NULL */
 	struct vmm_arrive *arrive;  /* the migration that brought the machine, or NULL */
+	bool readying;   /* a migration away waits for missing pages; under leave_lock, with */
+	bool called_off; /* whether it shall not begin; set under lock too, read under either */
 	unsigned int nr_vcpus;
 	struct vmm_vcpu *vcpus;
 	struct vmm_times times;
@@ -124,6 +126,7 @@ struct vmm_machine {
 	pthread_cond_t changed;
 	bool pause; /* this and quit are also read without the lock, as hints: stored atomically */
 	bool quit;
+	uint64_t told_ns; /* when it was last told to end and did not: farewell.c */
 	bool held; /* paused by the user: a snapshot leaves it so; under operation, read atomically
 		    */
 	enum vmm_place place;   /* changed under operation and lock, so read under either */
@@ -148,6 +151,12 @@ int vmm_machine_pause(struct vmm_machine *machine);
 void vmm_machine_resume(struct vmm_machine *machine);
 void vmm_machine_fail(struct vmm_machine *machine, const char *text);
 void vmm_machine_quit(struct vmm_machine *machine);
+/*
+ * vmm_machine_told() - farewell.c: the user wants it to end. Return: 0, and vmm_machine_quit() was
+ * called; -EBUSY with a text when the machine would be lost between two hosts, unless that
+ * was said already a moment ago.
+ */
+int vmm_machine_told(struct vmm_machine *machine);
 bool vmm_machine_failed(struct vmm_machine *machine);
 
 /*
@@ -176,9 +185,9 @@ int vmm_operation_begin(struct vmm_machine *machine);
 void vmm_operation_end(struct vmm_machine *machine);
 /*
  * vmm_make_whole() - under operation: wait until no page is missing: one that a lazy restore or a
- * migration has not brought yet. Return: 0 or -errno.
+ * migration has not brought yet; or, with @for_leave, until that is called off. Return: 0 or -errno.
  */
-int vmm_make_whole(struct vmm_machine *machine);
+int vmm_make_whole(struct vmm_machine *machine, bool for_leave);
 void vmm_set_place(struct vmm_machine *machine, enum vmm_place place); /* under operation */
 enum vmm_place vmm_place(struct vmm_machine *machine);
 int vmm_check_place(struct vmm_machine *machine); /* 0, or -EREMOTE with a text: it is not here */

@@ -242,7 +242,13 @@ bool vmm_memory_resident(const void *addr)
 	return !mincore((void *)page, 1, &there) && (there & 1);
 }
 
-int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, bool progress)
+static bool is_set(const bool *flag)
+{
+	return flag && __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
+int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, const bool *called_off,
+		    bool progress)
 {
 	uint64_t total = vmm_layout_bytes(&memory->layout), done = 0;
 	int ret = 0;
@@ -252,10 +258,10 @@ int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, bool progress)
 		uint64_t len;
 
 		for (uint64_t at = 0; !ret && at < region->size_bytes; at += len, done += len) {
-			if (__atomic_load_n(quit, __ATOMIC_RELAXED))
-				return vmm_fail(ECANCELED,
-						"the machine is ending: %llu of %llu MiB"
-						" were pulled",
+			if (is_set(quit) || is_set(called_off))
+				return vmm_fail(ECANCELED, "%s: %llu of %llu MiB were pulled",
+						is_set(quit) ? "the machine is ending"
+							     : "called off",
 						(unsigned long long)(done / MIB),
 						(unsigned long long)(total / MIB));
 			len = region->size_bytes - at < VMM_HUGE_BYTES ? region->size_bytes - at

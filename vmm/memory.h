@@ -83,10 +83,11 @@ int vmm_memory_discard(struct vmm_memory *memory, uint64_t gpa, uint64_t len);
 
 /*
  * vmm_memory_pull() - touch every page, so that none is missing any more;
- * with @progress, lines on stderr. Return: 0, -ECANCELED when @quit was set
- * meanwhile, or -errno. It hangs where nobody brings a page.
+ * with @progress, lines on stderr. Return: 0, -ECANCELED when @quit or @called_off (either may be NULL)
+ * was set meanwhile, or -errno. It hangs where nobody brings a page.
  */
-int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, bool progress);
+int vmm_memory_pull(struct vmm_memory *memory, const bool *quit, const bool *called_off,
+		    bool progress);
 
 /* vmm_memory_resident() - whether reading the byte at @addr would wait for nobody */
 bool vmm_memory_resident(const void *addr);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "leave.h"
+#include "link/address.h"
 #include "util.h"
 
 const char *const vmm_mode_names[] = {"hybrid", "precopy", "postcopy", NULL};
@@ -17,6 +18,26 @@ uint32_t vmm_compress_flags(int choice)
 	return flags[choice];
 }
 
+int vmm_tls_check(const struct vmm_tls_files *files)
+{
+	int count = !!files->cert + !!files->key + !!files->authority;
+
+	return count == 0 || count == 3
+		       ? 0
+		       : vmm_fail(EINVAL,
+				  "TLS wants all of --tls-cert, --tls-key and --tls-authority");
+}
+
+int vmm_address_check(const char *option, const char *text)
+{
+	struct fl_address address;
+	struct fl_error err = {0};
+
+	return text && fl_address_parse(&address, text, &err)
+		       ? vmm_fail(EINVAL, "%s: %s", option, err.text)
+		       : 0;
+}
+
 int vmm_tls_open(const struct vmm_tls_files *files, struct fl_tls **tls)
 {
 	struct fl_error err = {0};
@@ -25,9 +46,9 @@ int vmm_tls_open(const struct vmm_tls_files *files, struct fl_tls **tls)
 	*tls = NULL;
 	if (!files->cert && !files->key && !files->authority)
 		return 0;
-	if (!files->cert || !files->key || !files->authority)
-		return vmm_fail(EINVAL,
-				"TLS wants all of --tls-cert, --tls-key and --tls-authority");
+	ret = vmm_tls_check(files);
+	if (ret)
+		return ret;
 	ret = fl_tls_new(tls, files->cert, files->key, files->authority, &err);
 	return ret ? vmm_fail(-ret, "%s", err.text[0] ? err.text : strerror(-ret)) : 0;
 }

@@ -61,6 +61,12 @@ static int store_item(const char *value, struct vmm_list *list)
 	return 0;
 }
 
+/* Also refuses what stands for nothing at all. */
+static int store_number(int ret, const uint64_t *value)
+{
+	return ret || *value == VMM_UNSET ? -EINVAL : 0;
+}
+
 static int store(const struct vmm_opt *opt, const char *value, void *values)
 {
 	void *to = (char *)values + opt->at;
@@ -73,9 +79,9 @@ static int store(const struct vmm_opt *opt, const char *value, void *values)
 		*(const char **)to = value;
 		return *value ? 0 : -EINVAL;
 	case OPT_SIZE:
-		return vmm_parse_size(value, to);
+		return store_number(vmm_parse_size(value, to), to);
 	case OPT_NUMBER:
-		return vmm_parse_number(value, to);
+		return store_number(vmm_parse_number(value, to), to);
 	case OPT_CHOICE:
 		return store_choice(opt, value, to);
 	case OPT_LIST:
@@ -130,4 +136,11 @@ int vmm_opts_parse(const struct vmm_verb *verb, int argc, char **argv, void *val
 	if (words->nr < verb->min_words)
 		return complain(verb, "missing", verb->arguments, NULL);
 	return 0;
+}
+
+int vmm_opts_range(const char *name, uint64_t value, uint64_t min, uint64_t max, const char *range)
+{
+	if (value == VMM_UNSET || (value >= min && value <= max))
+		return 0;
+	return vmm_fail(EINVAL, "%s: wants %s", name, range);
 }

@@ -58,4 +58,19 @@ struct vmm_verb {
 int vmm_opts_parse(const struct vmm_verb *verb, int argc, char **argv, void *values,
 		   struct vmm_list *words);
 
+/* A number or size that was not given, where 0 would be one that was. */
+#define VMM_UNSET UINT64_MAX
+
+/**
+ * vmm_opts_range() - is what was given in the range?
+ * @name: the option, "--timeout"
+ * @value: VMM_UNSET is right
+ * @min: the least it can be
+ * @max: the most
+ * @range: both, for the message: "1 to 86400000"
+ *
+ * Return: 0, or -EINVAL with a text.
+ */
+int vmm_opts_range(const char *name, uint64_t value, uint64_t min, uint64_t max, const char *range);
+
 #endif

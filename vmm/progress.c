@@ -24,11 +24,20 @@ static double mib(long long bytes)
 	return (double)bytes / (double)MIB;
 }
 
+/* Then there are no rounds but one of zeros. */
+static bool is_postcopy(const json_t *status)
+{
+	return !strcmp(word(status, "mode"), "postcopy");
+}
+
 static void outgoing(const json_t *status, char *text, size_t room)
 {
 	size_t len = 0;
 
-	if (!strcmp(word(status, "phase"), "rounds"))
+	if (!strcmp(word(status, "phase"), "rounds") && is_postcopy(status))
+		snprintf(text, room, "rounds: %lld of %lld pages told to be zeros",
+			 count(status, "zero"), count(status, "pages"));
+	else if (!strcmp(word(status, "phase"), "rounds"))
 		snprintf(text, room, "rounds: round %lld, %lld of %lld pages left",
 			 count(status, "round"), count(status, "round_left"),
 			 count(status, "pages"));
@@ -85,31 +94,44 @@ void vmm_progress_end(struct vmm_progress_line *line)
 	line->shown = false;
 }
 
+static void print_demands(const json_t *result)
+{
+	const json_t *miss = json_object_get(json_object_get(result, "faults"), "miss");
+
+	if (count(miss, "count"))
+		printf("  a demand took %.1f us (p50), %.1f us (p99), %.1f us at most\n",
+		       (double)count(miss, "p50_ns") / 1e3, (double)count(miss, "p99_ns") / 1e3,
+		       (double)count(miss, "max_ns") / 1e3);
+}
+
 static void print_outgoing(const json_t *result)
 {
 	printf("migration to %s: %s\n"
-	       "  downtime %.2f ms, %.1f ms in all, %lld bytes sent (%lld saved by compression)\n"
-	       "  pages: %lld in %lld rounds, %lld due at the switch: %lld on demand, %lld in the"
-	       " background; %lld of all as zeros\n",
+	       "  downtime %.2f ms, %.1f ms in all, %lld bytes sent (%lld saved by compression)\n",
 	       word(result, "to"), word(result, "phase"),
 	       json_real_value(json_object_get(result, "downtime_ms")),
 	       json_real_value(json_object_get(result, "total_ms")), count(result, "bytes"),
-	       count(result, "saved_bytes"), count(result, "precopy"), count(result, "round"),
+	       count(result, "saved_bytes"));
+	if (is_postcopy(result))
+		printf("  pages: %lld of zeros before the switch, ", count(result, "precopy"));
+	else
+		printf("  pages: %lld in %lld rounds, ", count(result, "precopy"),
+		       count(result, "round"));
+	printf("%lld due at the switch: %lld on demand, %lld in the background; %lld of all as"
+	       " zeros\n",
 	       count(result, "due"), count(result, "demand"), count(result, "background"),
 	       count(result, "zero"));
+	print_demands(result);
 }
 
 static void print_incoming(const json_t *result)
 {
-	const json_t *miss = json_object_get(json_object_get(result, "faults"), "miss");
-
 	printf("migration to here: %s\n"
 	       "  pages: %lld in rounds, %lld due at the switch, %lld on demand, %lld in the"
-	       " background\n"
-	       "  a demand took %.1f us (p50), %.1f us (p99), %.1f us at most\n",
+	       " background\n",
 	       word(result, "phase"), count(result, "precopy"), count(result, "due"),
-	       count(result, "demand"), count(result, "fill"), (double)count(miss, "p50_ns") / 1e3,
-	       (double)count(miss, "p99_ns") / 1e3, (double)count(miss, "max_ns") / 1e3);
+	       count(result, "demand"), count(result, "fill"));
+	print_demands(result);
 }
 
 void vmm_progress_summary(const json_t *result)

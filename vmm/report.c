@@ -128,6 +128,13 @@ json_t *vmm_report_times(const struct vmm_machine *machine)
 			 since(machine, first ? first - times->memslots_ns : 0));
 }
 
+json_t *vmm_report_fault(const struct fl_fault_stats *fault)
+{
+	return json_pack("{s:I, s:I, s:I, s:I}", "count", (json_int_t)fault->count, "p50_ns",
+			 (json_int_t)fault->p50_ns, "p99_ns", (json_int_t)fault->p99_ns, "max_ns",
+			 (json_int_t)fault->max_ns);
+}
+
 json_t *vmm_report_faults(const struct fl_pager_stats *stats)
 {
 	static const char *const names[FL_FAULT_KINDS] = {
@@ -137,14 +144,7 @@ json_t *vmm_report_faults(const struct fl_pager_stats *stats)
 	};
 	json_t *faults = json_object();
 
-	for (int kind = 0; kind < FL_FAULT_KINDS; kind++) {
-		const struct fl_fault_stats *fault = &stats->faults[kind];
-
-		json_object_set_new(
-			faults, names[kind],
-			json_pack("{s:I, s:I, s:I, s:I}", "count", (json_int_t)fault->count,
-				  "p50_ns", (json_int_t)fault->p50_ns, "p99_ns",
-				  (json_int_t)fault->p99_ns, "max_ns", (json_int_t)fault->max_ns));
-	}
+	for (int kind = 0; kind < FL_FAULT_KINDS; kind++)
+		json_object_set_new(faults, names[kind], vmm_report_fault(&stats->faults[kind]));
 	return faults;
 }

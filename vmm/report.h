@@ -20,4 +20,8 @@ json_t *vmm_report_times(const struct vmm_machine *machine);
 struct fl_pager_stats;
 json_t *vmm_report_faults(const struct fl_pager_stats *stats);
 
+/* vmm_report_fault() - likewise, of one kind */
+struct fl_fault_stats;
+json_t *vmm_report_fault(const struct fl_fault_stats *fault);
+
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * SIGTERM and SIGINT are blocked in every thread and awaited by one: the first
- * ends the machine in order, a second ends the process. SIGBUS in guest memory
+ * ends the machine in order (but see farewell.c), a second ends the process. SIGBUS in guest memory
  * is a page whose contents are lost (poisoned): the one line is written by the
  * handler itself, with nothing but write(2).
  */
@@ -26,7 +26,10 @@ static void *wait_for_signals(void *arg)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigwait(&set, &signal);
-	vmm_machine_quit(machine);
+	while (vmm_machine_told(machine)) {
+		vmm_say("%s", vmm_error_text());
+		sigwait(&set, &signal);
+	}
 	sigwait(&set, &signal);
 	_exit(1);
 }

@@ -170,7 +170,7 @@ static int take(struct vmm_machine *machine, const char *path)
 	if (ret)
 		return ret;
 	/* While the guest still runs: what is missing would make the pause long. */
-	ret = vmm_make_whole(machine);
+	ret = vmm_make_whole(machine, false);
 	if (!ret)
 		ret = vmm_machine_pause(machine);
 	if (!ret && vmm_machine_failed(machine))

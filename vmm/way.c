@@ -79,6 +79,13 @@ static int read_fabric(const char *text, struct fabric_text *parts)
 	return 0;
 }
 
+int vmm_way_check(const struct vmm_way_options *options)
+{
+	struct fabric_text parts;
+
+	return options->fabric ? read_fabric(options->fabric, &parts) : 0;
+}
+
 static void fill_fabric(struct fl_fabric_options *options, const struct fabric_text *parts,
 			uint32_t timeout_ms)
 {

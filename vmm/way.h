@@ -23,6 +23,9 @@ struct vmm_way {
 	uint8_t blob[FL_WORKER_WAY_MAX];
 };
 
+/* vmm_way_check() - whether the options can be read. Return: 0, or -EINVAL with a text. */
+int vmm_way_check(const struct vmm_way_options *options);
+
 /**
  * vmm_way_export() - let our memory be read that way, and say so in @how
  * @way: to be closed when the machine has gone, or stays

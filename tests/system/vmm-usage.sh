@@ -19,6 +19,11 @@ usage '--memory: SIZE: lots' run --memory lots
 usage '--memory: wants a value: SIZE' run --memory
 usage '--accel: auto\|kvm\|thread: abacus' run --accel abacus
 usage '--vcpus: wants 1 to 64' run --vcpus 65
+usage '--vcpus: wants 1 to 64' run --vcpus 0
+usage 'memory size 1048576: wants 4M to 64G' run --memory 1M
+usage 'memory size 4194305: wants' run --memory 4194305
+usage 'hole at 1048576: wants 4M to 3G' run --hole 1M
+usage '--backing: anon.memfd.hugetlbfs: paper' restore "$tmp" --eager --backing paper
 usage '--json=yes: takes no value' run --json=yes
 usage 'one word too many' run here
 usage 'command "paint": no such command' run --command paint
@@ -78,8 +83,6 @@ fails() { # PATTERN ARGUMENT... - status 1
 	contains "$output" "$pattern"
 }
 
-fails 'memory size 1048576: wants 4M to 64G' run --memory 1M
-fails 'memory size 4194305: wants' run --memory 4194305
 fails 'discard of gpa 0x0: the payload lives below' run --accel thread --command discard:0,4K
 fails 'discard of gpa 0x10000000, .*not inside guest memory' \
 	run --accel thread --command discard:256M,4K
