@@ -6,7 +6,7 @@
 #
 # SOAK=N sets how many moves each machine makes; the default is bounded for everyday.
 #
-# timeout: 300
+# timeout: 600
 # builds: plain
 . "$(dirname "$0")/../functions.sh"
 . "$(dirname "$0")/../vmm.sh"
