@@ -403,11 +403,13 @@ static void *signalled_main(void *arg)
 static void on_signal(int number)
 {
 	struct fl_ring_copy copy = {.remote_offset = 4096 * 17, .len_bytes = 4096};
+	int saved = errno;
 
 	(void)number;
 	if (copy_once(&signalled->ring, &copy) != answer_to(&copy))
 		atomic_fetch_add(&handled_wrong, 1);
 	atomic_fetch_add(&handled, 1);
+	errno = saved;
 }
 
 static void a_handler_copies_within_a_copy(void **state)

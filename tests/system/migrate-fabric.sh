@@ -17,9 +17,10 @@ for mode in postcopy hybrid precopy; do
 	}
 	wait_for 30 at_work "$there" 1000
 	i=$((i + 1))
-	receives "m$i" --accel thread --fabric tcp
+	# Under ThreadSanitizer the library itself may be quiet for long.
+	receives "m$i" --accel thread --fabric tcp --timeout 60000
 	"$vmm" migrate --control "$tmp/$there" --to "$address" --json --mode "$mode" --max-downtime 20000 \
-		--fabric $fabric >"$tmp/$there.migration" || {
+		--timeout 60000 --fabric $fabric >"$tmp/$there.migration" || {
 		grep -qE 'built without libfabric|no provider' "$tmp/$there.migration" &&
 			skip other "$(value "$tmp/$there.migration" .error)"
 		fail "$mode: $(cat "$tmp/$there.migration")"

@@ -47,9 +47,9 @@ told_twice() {
 # The source is what is left: its machine runs, or it is lost and says so, or it had gone.
 source_is_left() {
 	ended client 30
-	if has_ended a; then
+	if has_ended a || grep -q '^migration to .*: done$' "$tmp/client.log"; then
 		outcome="done"
-		ended a 1
+		ended a 10
 		((status == 0)) || fail "the source ended with $status: $(cat "$tmp/a.log")"
 		forget a
 		return
