@@ -3,10 +3,11 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Passed on to tests/run when they are set
+# Passed on to tests/run and kernel/test when they are set
 export ONLY BUILDS FUZZ_SECONDS JOBS
+export DEBUG STRESS SERIES LINUX_SRC
 
-.PHONY: all setup demo test bench install lint clean help
+.PHONY: all setup demo test test-kernel bench install lint clean help
 
 all: build/build.ninja ## build everything into build/
 	ninja -C build
@@ -28,6 +29,10 @@ test: ## set up, build every kind of build, run every test (ONLY=regex BUILDS="p
 	@tools/setup build test
 	@tests/run
 
+test-kernel: ## build, boot and test the kernel series (ONLY=regex STRESS=60 DEBUG=1), kernel/README.md
+	@tools/setup kernel
+	@kernel/test
+
 bench: ## produce the figures of docs/performance.md
 	@tools/setup build demo
 	@$(MAKE) --no-print-directory all
@@ -45,4 +50,4 @@ clean: ## remove every build
 	rm -rf build build-asan build-tsan build-fuzz
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20

@@ -50,7 +50,7 @@ static json_t *row(const char *name, const char *what, const char *unit, double 
 		   double limit)
 {
 	double ratio = ours / beside;
-	bool within = limit >= 0 ? !limit || ratio <= limit : ratio >= -limit;
+	bool within = limit < 0 ? ratio >= -limit : limit == 0 || ratio <= limit;
 
 	return json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:b}", "name", name, "what", what,
 			 "unit", unit, "ours", ours, "beside", beside, "ratio", ratio, "limit",

@@ -24,7 +24,7 @@ status_is 1
 refused "$worker_client" import "$tmp/none.sock" 127.0.0.1:1 4096 1 /dev/null copy 1
 contains "$output" 'ENOENT'
 
-worker a --listen 127.0.0.1:0 --timeout 2
+worker a --listen 127.0.0.1:0 --timeout 6
 refused timeout 20 "$BUILD/faultline" worker --socket "$tmp/a.sock"
 contains "$output" "$tmp/a.sock"
 at=$(listening a)
