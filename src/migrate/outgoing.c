@@ -121,6 +121,7 @@ static void done(struct fl_outgoing *out)
 {
 	struct fl_frame bye = {.type = FL_FRAME_BYE};
 
+	fl_outgoing_await_due(out); /* a peer that has all does not wait until it is known */
 	out->why = (struct fl_error){0};
 	if (out->by_way) /* what came by it was not counted */
 		fl_figure(&out->figures.due_left, 0);

@@ -148,6 +148,7 @@ static void given_up_after_go_is_an_error(void **state)
 /* --- what the peer says last, from within the migration's thread --- */
 
 static sem_t let_go; /* the test's thread has let go of the peer */
+static bool ended_before_collect;
 
 static void error_and_cut(struct rig *rig)
 {
@@ -206,6 +207,47 @@ static void complete_is_the_end_also_without_bye(void **state)
 	rig_end(&rig);
 }
 
+/* Half a second in which nothing may end: what ends it does not wait for that, and is seen soon. */
+static void stay_until_ended(struct rig *rig)
+{
+	struct timespec until;
+	int rc = 0;
+
+	assert_int_equal(sem_wait(&let_go), 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 500 * 1000 * 1000;
+	if (until.tv_nsec >= 1000 * 1000 * 1000) {
+		until.tv_nsec -= 1000 * 1000 * 1000;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&rig->lock);
+	while (!rig->ends && !rc)
+		rc = pthread_cond_timedwait(&rig->changed, &rig->lock, &until);
+	ended_before_collect = rig->ends > 0;
+	pthread_mutex_unlock(&rig->lock);
+}
+
+/* The peer says that it has all while what is due is still looked for: the VMM's calls end first. */
+static void the_end_waits_for_what_is_due(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_begin(&rig, FL_MIGRATE_POSTCOPY);
+	rig.at_collect = stay_until_ended;
+	rig_start(&rig);
+	peer_to_state(&rig);
+	peer_say(&rig.peer, FL_FRAME_READY);
+	peer_await(&rig.peer, FL_FRAME_GO);
+	peer_say(&rig.peer, FL_FRAME_RUNNING);
+	peer_say(&rig.peer, FL_FRAME_COMPLETE);
+	assert_int_equal(sem_post(&let_go), 0);
+	assert_int_equal(rig_wait(&rig, 1), FL_MIGRATE_DONE);
+	assert_false(ended_before_collect);
+	assert_int_equal(rig.collects, 1);
+	rig_end(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +258,7 @@ int main(void)
 		cmocka_unit_test(given_up_after_go_is_an_error),
 		cmocka_unit_test(an_error_is_found_behind_the_end_of_demand),
 		cmocka_unit_test(complete_is_the_end_also_without_bye),
+		cmocka_unit_test(the_end_waits_for_what_is_due),
 	};
 
 	assert_int_equal(sem_init(&let_go, 0, 0), 0);
