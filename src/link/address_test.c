@@ -420,7 +420,8 @@ static void nothing_is_left_open(void **state)
 	all_addresses_of_a_name_are_tried(NULL);
 	ports_in_use_are_told(NULL);
 	dead_unix_sockets_are_replaced(NULL);
-	assert_int_equal(test_open_fds(), before);
+	/* A resolver that an earlier test did not wait for may have closed its own meanwhile. */
+	assert_true(test_open_fds() <= before);
 }
 
 int main(void)
