@@ -30,9 +30,19 @@ static int dial(const char *path)
 static int send_line(int fd, json_t *request)
 {
 	AUTO_FREE char *text = json_dumps(request, JSON_COMPACT);
-	int ret = text ? vmm_write_all(fd, text, strlen(text)) : -ENOMEM;
+	size_t len = text ? strlen(text) : 0, done = 0;
+	ssize_t n;
 
-	return ret ? ret : vmm_write_all(fd, "\n", 1);
+	if (!text)
+		return -ENOMEM;
+	text[len++] = '\n'; /* in place of the string's end: all of it goes at once */
+	while (done < len) {
+		n = send(fd, text + done, len - done, MSG_NOSIGNAL);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n < 0 ? 0 : (size_t)n;
+	}
+	return 0;
 }
 
 static int show(const json_t *answer, bool json)
