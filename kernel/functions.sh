@@ -23,7 +23,7 @@ absolute() {
 [[ ! ${SERIES-} ]] || SERIES=$(absolute "$SERIES")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 kernel_dir=$PWD/kernel
-kernel_cache=${XDG_CACHE_HOME:-$HOME/.cache}/faultline/kernel
+kernel_cache=${XDG_CACHE_HOME:-~/.cache}/faultline/kernel
 [[ ! ${FAULTLINE_KERNEL_CACHE-} ]] || kernel_cache=$(absolute "$FAULTLINE_KERNEL_CACHE")
 series_dir=${SERIES:-$kernel_dir/series}
 kernel_series=7.3 # of Linux
