@@ -45,8 +45,9 @@ struct leaving {
 	const struct bench_machine *machine;
 	struct fl_layout *layout;
 	char *memory;
-	unsigned int collects;
-	int event_fd;
+	struct fl_outgoing *out; /* or NULL: it has not left yet */
+	_Atomic uint64_t stopped_ns;
+	int event_fd, fd;
 };
 
 static int track(void *ctx, bool on)
@@ -73,7 +74,9 @@ static int collect(void *ctx, struct fl_pageset *dirty)
 
 static int stop(void *ctx)
 {
-	(void)ctx;
+	struct leaving *leaving = ctx;
+
+	leaving->stopped_ns = bench_now_ns();
 	return 0;
 }
 
@@ -122,36 +125,122 @@ static int make_memory(struct leaving *leaving)
 	return fl_layout_new(&leaving->layout, &region, 1, NULL);
 }
 
-/* The child: ready, then at a byte from the parent it leaves. */
-static int leave(const struct bench_machine *machine, const char *address, int fd)
+/* To the child: an address to leave for, or none, to be told how it went. It answers once memory is filled,
+ * and each question. */
+struct order {
+	char address[64];
+};
+
+static int leave_for(struct leaving *leaving, const char *address)
 {
-	struct leaving leaving = {.machine = machine, .event_fd = eventfd(0, EFD_CLOEXEC)};
-	struct fl_outgoing_stats stats = {.size = sizeof(stats)};
 	struct fl_outgoing_options options;
-	struct fl_outgoing *out;
+	struct fl_error err = {0};
+	int code;
+
+	fl_outgoing_free(leaving->out);
+	leaving->out = NULL;
+	fl_outgoing_options_init(&options);
+	options.mode = leaving->machine->mode;
+	options.bandwidth = leaving->machine->bandwidth;
+	options.max_rounds = 1;
+	code = fl_outgoing_new(&leaving->out, leaving->layout, &outgoing_calls, leaving, &options,
+			       &err);
+	if (!code)
+		code = fl_outgoing_start(leaving->out, address);
+	return code ? failed("outgoing", code, err.text) : 0;
+}
+
+static int tell(struct leaving *leaving)
+{
+	struct bench_told told = {.stats.size = sizeof(told.stats)};
+
+	if (leaving->out)
+		fl_outgoing_stats(leaving->out, &told.stats);
+	told.stopped_ns = leaving->stopped_ns;
+	return write(leaving->fd, &told, sizeof(told)) == sizeof(told) ? 0 : -EIO;
+}
+
+/* What the other side ends before all has arrived is LOST, and its own affair. */
+static int check_ended(struct leaving *leaving)
+{
 	struct fl_error err = {0};
 	eventfd_t phase;
-	char go = 0;
+
+	if (eventfd_read(leaving->event_fd, &phase) || phase != FL_MIGRATE_FAILED + 1)
+		return 0;
+	fl_outgoing_error(leaving->out, &err);
+	return failed("outgoing", -EIO, err.text);
+}
+
+/* The child: fills its memory, and does as it is told until the parent hangs up. */
+static int leave(const struct bench_machine *machine, int fd)
+{
+	struct leaving leaving = {
+		.machine = machine, .event_fd = eventfd(0, EFD_CLOEXEC), .fd = fd};
+	struct pollfd polls[] = {{.fd = fd, .events = POLLIN},
+				 {.fd = leaving.event_fd, .events = POLLIN}};
+	struct order order;
 	int code = make_memory(&leaving);
 
-	fl_outgoing_options_init(&options);
-	options.mode = machine->mode;
-	options.bandwidth = machine->bandwidth;
-	options.max_rounds = 1;
-	if (!code)
-		code = fl_outgoing_new(&out, leaving.layout, &outgoing_calls, &leaving, &options,
-				       &err);
 	if (code)
-		return failed("outgoing", code, err.text);
-	if (write(fd, &go, 1) != 1 || read(fd, &go, 1) != 1)
-		return -EIO;
-	code = fl_outgoing_start(out, address);
-	if (!code && !eventfd_read(leaving.event_fd, &phase) && phase != FL_MIGRATE_DONE + 1) {
-		fl_outgoing_error(out, &err);
-		return failed("outgoing", -EIO, err.text);
+		return failed("outgoing", code, NULL);
+	code = tell(&leaving);
+	while (!code && poll(polls, 2, -1) > 0) {
+		if (polls[1].revents)
+			code = check_ended(&leaving);
+		if (!polls[0].revents || code)
+			continue;
+		if (recv(fd, &order, sizeof(order), 0) != sizeof(order))
+			return 0;
+		code = order.address[0] ? leave_for(&leaving, order.address) : tell(&leaving);
 	}
-	fl_outgoing_stats(out, &stats);
-	return write(fd, &stats, sizeof(stats)) == sizeof(stats) ? code : -EIO;
+	return code;
+}
+
+static int say(const struct bench_leaver *leaver, const struct order *order)
+{
+	return send(leaver->fd, order, sizeof(*order), MSG_NOSIGNAL) == sizeof(*order) ? 0 : -EIO;
+}
+
+static int hear(const struct bench_leaver *leaver, struct bench_told *told)
+{
+	return recv(leaver->fd, told, sizeof(*told), 0) == sizeof(*told) ? 0 : -EIO;
+}
+
+int bench_ask(struct bench_leaver *leaver, struct bench_told *told)
+{
+	const struct order order = {0};
+	int code = say(leaver, &order);
+
+	return code ? code : hear(leaver, told);
+}
+
+int bench_leaver_start(struct bench_leaver *leaver, const struct bench_machine *machine)
+{
+	struct bench_told told;
+	int fds[2];
+
+	leaver->machine = *machine;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+		return -errno;
+	leaver->pid = fork();
+	if (!leaver->pid) {
+		(void)close(fds[0]);
+		_exit(leave(&leaver->machine, fds[1]) ? 1 : 0);
+	}
+	(void)close(fds[1]);
+	leaver->fd = fds[0];
+	return hear(leaver, &told);
+}
+
+void bench_leaver_end(struct bench_leaver *leaver)
+{
+	if (leaver->pid <= 0)
+		return;
+	(void)kill(leaver->pid, SIGKILL);
+	(void)waitpid(leaver->pid, NULL, 0);
+	(void)close(leaver->fd);
+	leaver->pid = 0;
 }
 
 /* ---- the side where it arrives */
@@ -192,6 +281,7 @@ static int run(void *ctx)
 {
 	struct bench_arrival *arrival = ctx;
 
+	arrival->ran_ns = bench_now_ns();
 	arrival->running = 1;
 	return eventfd_write(arrival->event_fd, 1);
 }
@@ -232,38 +322,33 @@ static int make_room(struct bench_arrival *arrival)
 	return arrival->listen_fd < 0 ? failed("listen", arrival->listen_fd, err.text) : 0;
 }
 
-static int start_child(struct bench_arrival *arrival)
+int bench_arrive_from(struct bench_arrival *arrival, struct bench_leaver *leaver)
 {
-	char address[64], ready;
-	int fds[2], code = fl_link_address(arrival->listen_fd, address, sizeof(address));
+	struct fl_error err = {0};
+	struct order order = {0};
+	int code;
 
-	if (code || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-		return code ? code : -errno;
-	arrival->outgoing = fork();
-	if (!arrival->outgoing)
-		_exit(leave(&arrival->machine, address, fds[1]) ? 1 : 0);
-	(void)close(fds[1]);
-	arrival->report_fd = fds[0];
-	return read(fds[0], &ready, 1) == 1 ? 0 : -EIO;
+	memset(arrival, 0, sizeof(*arrival));
+	arrival->machine = leaver->machine;
+	arrival->event_fd = eventfd(0, EFD_CLOEXEC);
+	code = make_room(arrival);
+	if (!code)
+		code = fl_link_address(arrival->listen_fd, order.address, sizeof(order.address));
+	if (!code)
+		code = fl_incoming_new(&arrival->incoming, arrival->listen_fd, &incoming_calls,
+				       arrival, NULL, &err);
+	return code ? failed("incoming", code, err.text) : say(leaver, &order);
 }
 
 int bench_arrive(struct bench_arrival *arrival, const struct bench_machine *machine)
 {
-	struct fl_error err = {0};
-	int code;
+	struct bench_leaver leaver;
+	int code = bench_leaver_start(&leaver, machine);
 
-	memset(arrival, 0, sizeof(*arrival));
-	arrival->machine = *machine;
-	arrival->event_fd = eventfd(0, EFD_CLOEXEC);
-	code = make_room(arrival);
 	if (!code)
-		code = start_child(arrival);
-	if (!code)
-		code = fl_incoming_new(&arrival->incoming, arrival->listen_fd, &incoming_calls,
-				       arrival, NULL, &err);
-	if (code)
-		return failed("incoming", code, err.text);
-	return write(arrival->report_fd, "", 1) == 1 ? 0 : -EIO;
+		code = bench_arrive_from(arrival, &leaver);
+	arrival->own = leaver;
+	return code;
 }
 
 static int await(struct bench_arrival *arrival, const _Atomic int *what)
@@ -289,17 +374,11 @@ int bench_await_done(struct bench_arrival *arrival)
 	return await(arrival, &arrival->ended);
 }
 
-int bench_leave(struct bench_arrival *arrival, struct fl_outgoing_stats *stats)
+void bench_leave(struct bench_arrival *arrival)
 {
 	uint64_t len = arrival->machine.len_bytes;
-	int code = 0;
 
-	if (stats && read(arrival->report_fd, stats, sizeof(*stats)) != sizeof(*stats))
-		code = -EIO;
-	if (arrival->outgoing > 0) {
-		(void)kill(arrival->outgoing, SIGKILL);
-		(void)waitpid(arrival->outgoing, NULL, 0);
-	}
+	bench_leaver_end(&arrival->own);
 	fl_incoming_free(arrival->incoming);
 	fl_layout_free(arrival->layout);
 	(void)munmap(arrival->guest, len);
@@ -307,7 +386,5 @@ int bench_leave(struct bench_arrival *arrival, struct fl_outgoing_stats *stats)
 	(void)close(arrival->uffd);
 	(void)close(arrival->memfd);
 	(void)close(arrival->listen_fd);
-	(void)close(arrival->report_fd);
 	(void)close(arrival->event_fd);
-	return code;
 }

@@ -20,11 +20,24 @@ struct bench_machine {
 	double dirty;       /* share of pages that is dirty at the switch, picked at random */
 };
 
+/* The process that it leaves, once or again and again: each time from the beginning, with the same contents. */
+struct bench_leaver {
+	struct bench_machine machine;
+	pid_t pid;
+	int fd; /* orders go there, answers come */
+};
+
+/* What it says of the last time. */
+struct bench_told {
+	struct fl_outgoing_stats stats;
+	uint64_t
+		stopped_ns; /* when stop() had returned, by bench_now_ns(): the clock of both processes */
+};
+
 /* Where it arrives. */
 struct bench_arrival {
 	struct bench_machine machine;
-	pid_t outgoing;
-	int report_fd; /* the outgoing side's stats come by it */
+	struct bench_leaver own; /* pid 0: it came from another */
 	int listen_fd, memfd, uffd;
 	char *guest, *alias; /* mapped once there */
 	struct fl_layout *layout;
@@ -33,18 +46,26 @@ struct bench_arrival {
 	struct fl_incoming *incoming;
 	int event_fd; /* readable: it runs, or it ended */
 	_Atomic int running, ended;
+	_Atomic uint64_t ran_ns; /* when run() was called */
 };
 
 /* Contents of the page at an offset: every word differs, and never zeros. */
 void bench_fill_page(void *page, uint64_t offset);
 
-/* Starts both. The outgoing side's memory is ready and its process waits before anything is timed. */
+/* Its memory is filled when this returns, before anything is timed. */
+int bench_leaver_start(struct bench_leaver *leaver, const struct bench_machine *machine);
+void bench_leaver_end(struct bench_leaver *leaver);
+/* What is known of it now. */
+int bench_ask(struct bench_leaver *leaver, struct bench_told *told);
+
+/* Starts both sides; the second, from a leaver that is there already. */
 int bench_arrive(struct bench_arrival *arrival, const struct bench_machine *machine);
+int bench_arrive_from(struct bench_arrival *arrival, struct bench_leaver *leaver);
 /* Waits until it runs; until it has all arrived. -EIO with a line on stderr when it failed. */
 int bench_await_run(struct bench_arrival *arrival);
 int bench_await_done(struct bench_arrival *arrival);
-/* Ends both, whether it has all arrived or not. @stats may be NULL; of a machine that has all arrived. */
-int bench_leave(struct bench_arrival *arrival, struct fl_outgoing_stats *stats);
+/* Ends it, whether it has all arrived or not. */
+void bench_leave(struct bench_arrival *arrival);
 
 /* The bare loop beside it: a child sends @len_bytes by send(2), 128 KiB at a time with the sums of their
  * pages, this process receives it into a fresh memfd and checks them. Seconds, or negative errno. */

@@ -33,6 +33,8 @@
 #include <sys/eventfd.h>
 
 #define STACK_BYTES (1024u * 1024) /* the VMM is called back on it */
+/* RUNNING comes sooner within a building: see outgoing_due.c. */
+#define GIVE_WAY_NS (2 * FL_NS_PER_MS)
 
 void fl_outgoing_options_init(struct fl_outgoing_options *options)
 {
@@ -323,6 +325,7 @@ static void init(struct fl_outgoing *out, void *ctx)
 {
 	out->ctx = ctx;
 	out->wake_fd = out->recover_fd = -1;
+	out->give_way_ns = GIVE_WAY_NS;
 	out->main = (struct fl_side){.name = "main", .out = out, .pages = &out->figures.background};
 	out->demand = (struct fl_side){.name = "demand", .out = out, .pages = &out->figures.demand};
 	(void)pthread_mutex_init(&out->lock, NULL);

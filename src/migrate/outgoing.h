@@ -50,7 +50,8 @@ struct fl_outgoing {
 	void *config, *way;
 	char *address;
 	pthread_t thread;
-	int wake_fd; /* an eventfd: one of the flags below was set */
+	int wake_fd;          /* an eventfd: one of the flags below was set */
+	uint64_t give_way_ns; /* how long the search for what is due waits for RUNNING */
 
 	/* Any thread. */
 	atomic_int phase;
@@ -78,7 +79,7 @@ struct fl_outgoing {
 	bool wants_room; /* main is waited for until the kernel takes more */
 	bool going;      /* GO is queued */
 	uint64_t go_at;  /* what main had sent when it was */
-	uint64_t stop_ns;
+	uint64_t stop_ns, go_ns;
 	uint64_t closed_bytes, closed_saved; /* of connections that are closed */
 	uint32_t features;                   /* of these connections */
 	bool by_way;          /* rounds name what is to be read by the way, instead of sending it */
@@ -157,8 +158,10 @@ int fl_outgoing_collect(struct fl_outgoing *out);
 /* What came with a wrong sum was written since, and is left: else -EBADMSG. */
 int fl_outgoing_check_torn(struct fl_outgoing *out);
 
-/* What is due: begin to find it, when GO is out; is it known; wait until it is. */
+/* outgoing_due.c. What is due: begin to find it, if it is time; when it is, or UINT64_MAX; is it known; wait
+ * until it is. */
 void fl_outgoing_find_due(struct fl_outgoing *out);
+uint64_t fl_outgoing_find_due_at(const struct fl_outgoing *out);
 bool fl_outgoing_due_known(struct fl_outgoing *out);
 void fl_outgoing_await_due(struct fl_outgoing *out);
 int fl_outgoing_track(struct fl_outgoing *out, bool on);

@@ -2,14 +2,20 @@
 
 /*
  * What is due at the switch. To find it takes time that grows with the machine: the dirty log of all its
- * memory. So vCPUs do not wait for it, and neither do demands: it is found by a thread of its own, once GO
- * is out, and until then every page counts as due, which is never wrong with vCPUs stopped here. What was
- * answered meanwhile stays in the set, because it may still be on its way when DUE_END arrives.
+ * memory. So vCPUs do not wait for it, and neither do demands: it is found by a thread of its own, after GO,
+ * and until then every page counts as due, which is never wrong with vCPUs stopped here. What was answered
+ * meanwhile stays in the set, because it may still be on its way when DUE_END arrives.
+ *
+ * After GO is not enough. To find, send and take the set is the first work of the switch that grows with the
+ * machine, and RUNNING would wait behind it; where processors are few so would, on either side, whoever has to
+ * start the vCPUs. So it begins when they run, or when that is not heard of soon: on a slow network the set
+ * had better be on its way by then.
  *
  * The thread touches out->fresh alone, and what the VMM's calls touch, which nobody else calls then.
  */
 
 #include "migrate/outgoing.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/thread.h"
@@ -30,15 +36,26 @@ static void *find(void *arg)
 	return NULL;
 }
 
-void fl_outgoing_find_due(struct fl_outgoing *out)
+static void begin(struct fl_outgoing *out)
 {
-	if (!out->undecided || out->finding)
-		return;
 	out->finding = true;
 	out->tracking = false;
 	out->finder_runs = !fl_thread_start(&out->finder, STACK_BYTES, find, out);
 	if (!out->finder_runs)
 		(void)find(out);
+}
+
+uint64_t fl_outgoing_find_due_at(const struct fl_outgoing *out)
+{
+	if (!out->undecided || out->finding)
+		return UINT64_MAX;
+	return out->came & fl_frame_bit(FL_FRAME_RUNNING) ? 0 : out->go_ns + out->give_way_ns;
+}
+
+void fl_outgoing_find_due(struct fl_outgoing *out)
+{
+	if (fl_clock_ns() >= fl_outgoing_find_due_at(out))
+		begin(out);
 }
 
 static void add(struct fl_pageset *to, const struct fl_pageset *from)
@@ -85,7 +102,8 @@ void fl_outgoing_await_due(struct fl_outgoing *out)
 {
 	if (!out->undecided)
 		return;
-	fl_outgoing_find_due(out);
+	if (!out->finding)
+		begin(out);
 	if (out->finder_runs)
 		(void)pthread_join(out->finder, NULL);
 	decide(out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* After the switch: who asks gets, each page once; and a lost connection is found again. */
 #include "migrate/outgoing_rig_test.h"
+#include "util/clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -111,6 +112,31 @@ static void before_the_set_is_known_all_is_due(void **state)
 	/* Those, and not the ones that are clean and were not asked for. */
 	assert_int_equal(peer->due_said, 20);
 	peer_say(peer, FL_FRAME_RUNNING);
+	complete(&rig);
+	assert_same_memory(&rig);
+	rig_end(&rig);
+}
+
+/* What is due is looked for, and told, once vCPUs are known to run: demand is served meanwhile. */
+static void the_set_gives_way_to_vcpus(void **state)
+{
+	struct rig rig;
+	struct peer *peer = &rig.peer;
+
+	(void)state;
+	rig_begin(&rig, FL_MIGRATE_HYBRID);
+	rig.give_way_ns = 3600 * FL_NS_PER_S;
+	rig_start(&rig);
+	peer_to_go(&rig);
+	for (uint64_t page = 0; page < 200; page++) {
+		peer_ask(peer, FL_CHANNEL_DEMAND, page, 1);
+		peer_await_pages(peer, page, 1);
+		assert_int_equal(peer->travelled[page], 1);
+	}
+	assert_int_equal(peer->came[FL_FRAME_DUE] + peer->came[FL_FRAME_DUE_END], 0);
+	peer_say(peer, FL_FRAME_RUNNING);
+	peer_await(peer, FL_FRAME_DUE_END);
+	assert_int_equal(peer->due_said, 200); /* page 5 is one of them */
 	complete(&rig);
 	assert_same_memory(&rig);
 	rig_end(&rig);
@@ -590,6 +616,7 @@ int main(void)
 		cmocka_unit_test(every_page_travels_once),
 		cmocka_unit_test(the_peer_tells_how_long_it_waited),
 		cmocka_unit_test(before_the_set_is_known_all_is_due),
+		cmocka_unit_test(the_set_gives_way_to_vcpus),
 		cmocka_unit_test(what_is_not_due_is_clean_once),
 		cmocka_unit_test(a_set_that_cannot_be_collected_is_all),
 		cmocka_unit_test(demand_overtakes_the_background),

@@ -241,6 +241,8 @@ void rig_start(struct rig *rig)
 		calls.holes = holes;
 	assert_int_equal(fl_outgoing_new(&rig->out, rig->layout, &calls, rig, &rig->options, &err),
 			 0);
+	if (rig->give_way_ns)
+		rig->out->give_way_ns = rig->give_way_ns;
 	assert_int_equal(fl_outgoing_start(rig->out, rig->address), 0);
 }
 

@@ -65,6 +65,7 @@ struct rig {
 	void *state;                                                    /* NULL: STATE */
 	size_t state_len;
 	bool with_holes;
+	uint64_t give_way_ns;                              /* 0: as it is */
 	void (*at_collect)(struct rig *rig);               /* called by it, or NULL */
 	void (*at_log)(struct rig *rig, const char *text); /* likewise, with each message */
 

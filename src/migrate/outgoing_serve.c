@@ -203,15 +203,24 @@ uint64_t fl_outgoing_serve_due(struct fl_outgoing *out, bool background)
 	return fl_bucket_due(&out->bucket, fl_clock_ns());
 }
 
+static uint64_t follow_due(struct fl_outgoing *out)
+{
+	uint64_t serve_ns = fl_outgoing_serve_due(out, true),
+		 find_ns = fl_outgoing_find_due_at(out);
+
+	return serve_ns < find_ns ? serve_ns : find_ns;
+}
+
 int fl_outgoing_follow(struct fl_outgoing *out)
 {
 	bool complete = false;
 	int ret = 0;
 
 	while (!ret && !complete) {
+		fl_outgoing_find_due(out);
 		ret = fl_outgoing_serve(out, true);
 		if (!ret)
-			ret = fl_outgoing_turn(out, fl_outgoing_serve_due(out, true));
+			ret = fl_outgoing_turn(out, follow_due(out));
 		/* A peer that has all may be gone as soon as it has said so. */
 		complete = out->came & fl_frame_bit(FL_FRAME_COMPLETE);
 	}

@@ -162,7 +162,6 @@ int fl_outgoing_switch(struct fl_outgoing *out)
 		ret = await_ready(out);
 	if (!ret)
 		ret = fl_outgoing_go(out);
-	if (!ret)
-		fl_outgoing_find_due(out);
+	out->go_ns = fl_clock_ns();
 	return ret;
 }

@@ -14,10 +14,10 @@
  *	- nobody waits for ever: every run ends with the machine running on one side, whole.
  *
  * DUE stands for all DUE frames and DUE_END, RECEIVED for all RECEIVED frames and RECEIVED_END; RUNNING
- * and PING, on which nothing depends, are left out. A
- * page's contents are its version number. A page that comes is TORN from its first byte to its last. The due set
- * is found by a thread: it is known at any time after GO. Messages that were sent before a loss may
- * still arrive, up to any point: a receiver reads on or notices, as it likes.
+ * and PING are left out: nothing depends on them but when the due set is looked for, which is when RUNNING has come,
+ * or some time after GO. A page's contents are its version number. A page that comes is TORN from its first byte to
+ * its last. The due set is found by a thread: so it is known at any time after GO. Messages that were sent before a
+ * loss may still arrive, up to any point: a receiver reads on or notices, as it likes.
  *
  * -DWAY: rounds name pages that are read by a way that is not the link, and so are due pages once DUE has come.
  * The way may fail a read, and may be lost. -DCANCELS: the user calls it off, a recovery too, or the state cannot be
