@@ -104,7 +104,12 @@ added_programs() {
 		{ new = $0 == "--- /dev/null" }' | sort -u
 }
 
-# list_programs - kvm/x, mm/y: those of tools/testing/selftests that the tests run
+# example DOCUMENT.rst - the code block at its end
+example() {
+	awk 'on { sub(/^\t/, ""); print } /^\.\. code-block:: c$/ { on = 1 }' "$1"
+}
+
+# list_programs - kvm/x, mm/y: those of tools/testing/selftests that the tests run; doc/z: examples
 list_programs() {
 	list_tests | cut -f 5 | cut -d ' ' -f 1 | sort -u
 }
