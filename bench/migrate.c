@@ -134,9 +134,7 @@ static int pause_once(struct pauses *pauses, unsigned int round)
 
 static int pauses_start(struct pauses *pauses, uint64_t len)
 {
-	/* What follows the switch is not measured: hardly any of it has to be sent. */
-	const struct bench_machine machine = {
-		.len_bytes = len, .mode = FL_MIGRATE_POSTCOPY, .bandwidth = 1};
+	const struct bench_machine machine = {.len_bytes = len, .mode = FL_MIGRATE_POSTCOPY};
 
 	return bench_leaver_start(&pauses->leaver, &machine);
 }
