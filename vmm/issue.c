@@ -191,12 +191,17 @@ static const struct payload_mailbox *peek(const struct vmm_machine *machine, uns
 uint64_t vmm_progress(struct vmm_machine *machine)
 {
 	uint64_t pages = 0;
+	uint64_t seq;
 
-	/* A vCPU whose mailbox is still missing has done nothing yet; the asker must not wait. */
+	pthread_mutex_lock(&machine->lock);
+	seq = machine->cmd.payload.seq;
+	pthread_mutex_unlock(&machine->lock);
+	/* A vCPU whose mailbox is still missing has done nothing yet (the asker must not wait), nor
+	 * has one that is yet to begin the command: its progress is the last one's. */
 	for (unsigned int i = 0; i < machine->nr_vcpus; i++) {
 		const struct payload_mailbox *mailbox = peek(machine, i);
 
-		if (mailbox)
+		if (mailbox && __atomic_load_n(&mailbox->begun, __ATOMIC_ACQUIRE) == seq)
 			pages += __atomic_load_n(&mailbox->progress, __ATOMIC_RELAXED);
 	}
 	return pages;

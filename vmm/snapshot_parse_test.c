@@ -73,7 +73,7 @@ static void layouts_that_contradict_themselves_are_refused(void **state)
 }
 
 #define MACHINE(rest)                                                               \
-	"{\"version\":1,\"vcpus\":3,\"accel\":\"kvm\",\"payload_abi\":1,\"seq\":9," \
+	"{\"version\":1,\"vcpus\":3,\"accel\":\"kvm\",\"payload_abi\":2,\"seq\":9," \
 	"\"state_bytes\":32" rest "}"
 
 static void a_machine_is_read(void **state)

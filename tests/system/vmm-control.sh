@@ -13,8 +13,14 @@ run vmm
 ask status | jq -e '.ok and .state == "running" and .vcpus == 2 and .memory_bytes == 16777216 and
 	.accel == "thread" and .command == "stamp"' >/dev/null || fail "status: $(ask status)"
 
-# Paused, nothing moves; a snapshot leaves it paused; resumed, it goes on.
+# A command that no vCPU has begun has made no progress, however much the last one made.
+ask pause >/dev/null
 ask command churn >/dev/null
+ask status | jq -e '.busy and .command == "churn" and .progress == 0' >/dev/null ||
+	fail "not begun: $(ask status)"
+ask resume >/dev/null
+
+# Paused, nothing moves; a snapshot leaves it paused; resumed, it goes on.
 wait_for 30 progress_over 10
 ask pause >/dev/null
 before=$(ask status | jq .progress)

@@ -12,8 +12,8 @@
  * command is done the vCPU fills mailbox.result and writes PAYLOAD_PORT_REPORT.
  *
  * Owners: the VMM writes cmd, stop and the discards; the payload writes the
- * rest. The two meet at the ports, save for `stop`, the discards and
- * `progress`, which are read and written while the payload runs and are
+ * rest. The two meet at the ports, save for `stop`, the discards, `progress`
+ * and `begun`, which are read and written while the payload runs and are
  * therefore only touched with the __atomic builtins.
  */
 #ifndef FAULTLINE_VMM_PAYLOAD_ABI_H
@@ -34,7 +34,7 @@
 #define PAYLOAD_MAX_RANGES   8u
 #define PAYLOAD_MAX_DISCARDS 64u
 
-#define PAYLOAD_ABI         1u
+#define PAYLOAD_ABI         2u
 #define PAYLOAD_MAGIC       0x31584f424c494146ull /* "FAILBOX1" */
 #define PAYLOAD_STAMP_MAGIC 0x504d415453544c46ull /* "FLTSTAMP" */
 #define PAYLOAD_CHURN_MAGIC 0x4e52554843544c46ull /* "FLTCHURN" */
@@ -129,7 +129,8 @@ struct payload_mailbox {
 	uint32_t state;
 	uint32_t pad;
 	uint64_t stop;     /* seq of the command that shall end early */
-	uint64_t progress; /* pages done in this command */
+	uint64_t progress; /* pages done in the command that was begun last */
+	uint64_t begun;    /* its seq */
 	uint64_t next;     /* the step of the running command */
 	struct payload_command cmd;
 	struct payload_stamp stamp;

@@ -12,6 +12,7 @@ static enum payload_end begin(struct payload_env *env)
 	};
 	mailbox->next = 0;
 	__atomic_store_n(&mailbox->progress, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&mailbox->begun, mailbox->cmd.seq, __ATOMIC_RELEASE);
 	return mailbox->cmd.op == PAYLOAD_OP_CHURN ? payload_churn_begin(env) : PAYLOAD_LEFT;
 }
 
