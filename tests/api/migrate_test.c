@@ -393,6 +393,7 @@ static void move_begin(struct move *move, struct machine *from, struct machine *
 
 	fl_incoming_options_init(&options);
 	options.ways = FL_MIGRATE_BY_FABRIC;
+	options.timeout_ms = PATIENCE * 1000;
 	*move = (struct move){.from = from, .to = to};
 	machine_new(to);
 	open_uffd(to);
@@ -405,6 +406,7 @@ static void move_begin(struct move *move, struct machine *from, struct machine *
 			 0);
 	fl_outgoing_options_init(&move->options);
 	move->options.mode = mode;
+	move->options.timeout_ms = PATIENCE * 1000; /* where it is slow, nobody is lost */
 	move->options.config = CONFIG;
 	move->options.config_len = sizeof(CONFIG);
 }
