@@ -193,6 +193,32 @@ static void every_entry_is_claimed_once(void **state)
 	close_both(&both);
 }
 
+/* A copy costs a system call only if somebody sleeps. */
+static void a_busy_worker_costs_no_system_call(void **state)
+{
+	struct fl_ring_copy copy = {.remote_offset = 8192, .len_bytes = 4096};
+	struct both both;
+
+	(void)state;
+	open_both(&both, 64);
+	for (int i = 0; i < 1000; i++) {
+		int index = fl_ring_claim_wait(&both.ring);
+
+		fl_ring_publish(&both.ring, (uint32_t)index, &copy);
+		assert_true(serve_one(&both, false));
+		assert_int_equal(fl_ring_wait(&both.ring, (uint32_t)index), answer_to(&copy));
+		fl_ring_release(&both.ring, (uint32_t)index);
+	}
+	assert_int_equal(both.ring.copies, 1000);
+	assert_int_equal(both.ring.doorbells + both.ring.sleeps + both.ring.full_sleeps, 0);
+	assert_int_equal(both.end.tells, 0);
+
+	assert_true(fl_ring_end_sleep(&both.end, true));
+	fl_ring_publish(&both.ring, (uint32_t)fl_ring_claim(&both.ring), &copy);
+	assert_int_equal(both.ring.doorbells, 1);
+	close_both(&both);
+}
+
 /* Who polls is told of every end, and by one system call as long as it does not look. */
 static void a_poller_is_told(void **state)
 {
@@ -445,6 +471,7 @@ int main(void)
 		cmocka_unit_test(every_entry_is_claimed_once),
 		cmocka_unit_test(few_threads_copy),
 		cmocka_unit_test(more_threads_than_entries_copy),
+		cmocka_unit_test(a_busy_worker_costs_no_system_call),
 		cmocka_unit_test(a_poller_is_told),
 		cmocka_unit_test(demand_is_taken_before_and_once),
 		cmocka_unit_test(a_dead_worker_hangs_nobody),
