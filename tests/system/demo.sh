@@ -3,7 +3,7 @@
 # timeout: 240
 #
 # make demo, small: every figure of its summary is there, and every page was what it should be;
-# both ways, the daemon's and the one inside the VMM. And it fails when a page is not.
+# both ways, the daemon's and the one inside the VMM. The machine then moves. And it fails when a page is not.
 . "$(dirname "$0")/../functions.sh"
 
 export BUILD MEMORY=16M TMPDIR=$tmp
@@ -16,6 +16,13 @@ for way in 'ACCEL=auto CHECK=500' 'ACCEL=thread CHECK=500' 'TRAP=segv CHECK=500'
 		'demand [0-9]+, around [0-9]+, fill [0-9]+' "checked $checked pages: 0 did not match"; do
 		grep -Eq "$line" "$tmp/demo.log" || fail "its summary lacks: $line ($way)"
 	done
+	# Where userfaultfd is refused, or not asked for, nothing moves.
+	if [[ $way != TRAP=segv* ]] &&
+		{ "$BUILD/tests/require" uffd >/dev/null || ! grep -q 'trap  .*SIGSEGV' "$tmp/demo.log"; }; then
+		for line in '^migration to .*: done$' 'on both sides of the move: 0 did not match'; do
+			grep -Eq "$line" "$tmp/demo.log" || fail "its move lacks: $line ($way)"
+		done
+	fi
 	[[ $way != TRAP=segv* ]] || grep -q 'trap  .*SIGSEGV' "$tmp/demo.log" || fail "another trap ($way)"
 done
 

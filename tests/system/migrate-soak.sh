@@ -25,7 +25,7 @@ soak() { # ACCEL VCPUS MOVES
 	for ((i = 1; i <= $3; i++)); do
 		receives "m$i" --accel "$1"
 		wait_for 60 at_work "$from" $((work * (RANDOM % 8) / 8))
-		migrates "$from" --mode "${modes[RANDOM % 3]}" --max-downtime "$down"
+		migrates "$from" --mode "${modes[i % 3]}" --max-downtime "$down"
 		[[ $(value "$tmp/$from.migration" .phase) = "done" ]] || fail "$(cat "$tmp/$from.migration")"
 		rm -f "$tmp/$from" "$tmp/$from".*
 		from=m$i

@@ -27,6 +27,13 @@ wander 2 wp hybrid
 if "$vmm" run --accel kvm --memory 4M --dirty ring 2>"$tmp/no-ring"; then
 	wander 2 ring hybrid precopy
 	wander 4 ring postcopy
+	# Unasked, too
+	runs m0 --accel kvm --memory "$(memory_for kvm)" --command stamp:light,fill=80
+	at m0 command churn:pages=40 >/dev/null
+	receives m1 --accel kvm
+	migrates m0
+	[[ $(value "$tmp/m0.migration" .dirty_by) = ring ]] || fail "not by the ring: $(cat "$tmp/m0.migration")"
+	proves m1
 else
 	contains "$(cat "$tmp/no-ring")" 'this KVM has none'
 fi
