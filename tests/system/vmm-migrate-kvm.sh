@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 240
 # As vmm-migrate.sh, on KVM: with the dirty log, the dirty ring, and write protection.
 . "$(dirname "$0")/../functions.sh"
 . "$(dirname "$0")/../vmm.sh"

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# timeout: 240
 # A machine at work moves from process to process, in every mode, on threads: no page is lost, none
 # goes back in time.
 . "$(dirname "$0")/../functions.sh"
